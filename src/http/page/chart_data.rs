@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::chart_parameters::{
     Address, CANDLES_MAX, CandleLength, ChartParameters, ChartRange, RANGE_ALL, RANGE_DEFAULT, Sources, Until,
 };
-use crate::domain::{Currency, Pair, ScanOrder, Source, Span, Timestamp};
+use crate::domain::{Currency, Pair, ScanOrder, SeriesKey, Source, Span, Timestamp};
 use crate::latest_quotes::LatestQuote;
 use crate::query::{
     BucketsRequest, CandleRow, CandlesRequest, ChangeRequest, ChangeStart, DOWNSAMPLE_ITEMS_MAX, DownsampleRequest,
-    DownsampledSeries, Moment, QueryError, Range, RateAnswer, RateRequest, Reader, SeriesFilter, SeriesRequest,
-    WindowChange,
+    DownsampledSeries, Moment, QueryError, Range, RateAnswer, RateRequest, Reader, RunsRequest, SeriesFilter,
+    SeriesRequest, WindowChange,
 };
 
 /// The number of time columns of a chart: no screen shows more.
@@ -45,6 +45,8 @@ pub(super) struct ChartData {
     pub(super) choices: Vec<Sources>,
     /// Other pairs of the currency of the page, most of them crosses.
     pub(super) crosses: Vec<Pair>,
+    /// The published series of both lines, each with the time at which its run in force at the start of the range began.
+    pub(super) published: Vec<(SeriesKey, Timestamp)>,
 }
 
 /// The sources of a request: one for all legs, or one for each leg.
@@ -318,6 +320,7 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
     };
     let choices = choices(reader, chart.pair)?;
     let crosses = crosses(reader, pair);
+    let published = published(reader, std::iter::once(&downsampled).chain(other.as_ref().map(|(_, other)| other)))?;
     Ok(ChartData {
         address,
         pair,
@@ -330,7 +333,35 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
         silent_before_move,
         choices,
         crosses,
+        published,
     })
+}
+
+/// Returns the published series of lines, each with the time at which its run in force at the start of its range began.
+fn published<'a>(
+    reader: &Reader,
+    lines: impl Iterator<Item = &'a DownsampledSeries>,
+) -> Result<Vec<(SeriesKey, Timestamp)>, QueryError> {
+    let mut found: Vec<(SeriesKey, Timestamp)> = Vec::new();
+    for (leg, start) in lines.flat_map(|line| line.legs.iter().map(|leg| (leg, line.range.start()))) {
+        if found.iter().any(|(series, _)| *series == leg.series) {
+            continue;
+        }
+        let request = RunsRequest {
+            pair: leg.series.pair,
+            source: Some(leg.series.source.clone()),
+            range: Range::new(Some(start), Some(start))?.into(),
+            zone: None,
+            order: ScanOrder::Ascending,
+            include_baseline: true,
+            known_time: None,
+            after: None,
+            limit: 1,
+        };
+        let baseline = reader.runs(&request)?.body.baseline;
+        found.push((leg.series.clone(), baseline.map_or(start, |run| run.first_observed_time)));
+    }
+    Ok(found)
 }
 
 /// Returns a series with the range of another series. Steps before the range are merged into its first step.

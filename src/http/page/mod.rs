@@ -10,6 +10,7 @@ mod chart_data;
 mod chart_parameters;
 mod chart_points;
 mod data_table;
+mod downloads;
 mod event;
 mod grouping;
 mod labels;

@@ -12,11 +12,12 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use super::chart::{Drawing, draw};
-use super::chart_controls::{controls, downloads};
+use super::chart_controls::controls;
 use super::chart_data::{ChartData, read};
 use super::chart_parameters::{QueryFields, Sources, Until, chart_parameters};
 use super::chart_points::points;
 use super::data_table::{data_table, silence_text};
+use super::downloads::downloads;
 use super::labels::{FormattedRate, clock_text, day_text, digits_word, millis, time_then_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;

@@ -130,6 +130,63 @@ async fn every_spelling_of_a_pair_leads_to_its_address() {
     server.stop().await;
 }
 
+/// Returns the links to CSV and the commands of a page.
+fn downloads(page: &str) -> (Vec<String>, Vec<String>) {
+    let part = between(page, "class=\"downloads\">", "</p>");
+    let links = part.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"));
+    let commands = part.split("<code>").skip(1).map(|rest| visible_text(rest.split("</code>").next().unwrap()));
+    (links.collect(), commands.collect())
+}
+
+#[tokio::test]
+async fn csv_has_the_rates_that_the_chart_shows() {
+    let server = TestServer::start(&[]).await;
+    let nbkr = |hour: i64, rate: &str| v1::Tick { source: "nbkr".to_owned(), ..tick("USD/KGS", hour * HOUR_S, rate) };
+    let ticks = [nbkr(-240, "87.1000"), nbkr(-100, "87.2000"), nbkr(-4, "87.3000"), tick("KGS/USD", -200, "0.01144")];
+    server.store(&ticks).await;
+    server.store(&[tick("KGS/USD", -300 * HOUR_S, "0.01140"), tick("KGS/USD", 0, "0.01145")]).await;
+    let rates = async |link: &str| -> Vec<String> {
+        let csv = get(&server, link).await;
+        assert_eq!(csv.status, 200, "{link}: {}", csv.body);
+        csv.body.lines().skip(1).map(|line| line.split(',').nth(2).unwrap().to_owned()).collect()
+    };
+    // The rate in force at the start of the range is included, and a rate at its end. Both lines have a link.
+    let page = get(&server, "/pair/USD/KGS?source=nbkr&with=timesca&range=7d").await.body;
+    let (links, commands) = downloads(&page);
+    assert_eq!(links.len(), 2, "{links:?}");
+    assert_eq!(rates(&links[0]).await, ["87.1000", "87.2000", "87.3000"]);
+    assert_eq!(rates(&links[1]).await, ["0.01140", "0.01144", "0.01145"]);
+    let text = visible_text(&page);
+    assert!(text.contains("CSV of the rates of nbkr . CSV of the rates of timesca as published, KGS/USD ."), "{text}");
+    // An export has the runs that begin in a range, so it starts with the run in force.
+    assert_eq!(
+        commands,
+        [
+            "silkrate export USD-KGS-nbkr.parquet --pair USD/KGS --source nbkr --from 2025-11-28T12:00:00Z \
+             --to 2025-12-08T12:00:01Z",
+            "silkrate export KGS-USD-timesca.parquet --pair KGS/USD --source timesca --from 2025-11-26T00:00:00Z \
+             --to 2025-12-08T12:00:01Z",
+        ]
+    );
+    // The text names the published direction of a chart in the other direction.
+    let page = get(&server, "/pair/USD/KGS?source=nbkr&range=7d&invert=1").await.body;
+    assert!(visible_text(&page).contains("CSV of the rates as published, USD/KGS ."), "{page}");
+    assert!(visible_text(&page).contains("As Parquet, as published:"), "{page}");
+    // Candles: the days of the chart are days in UTC, and the first begins before the range.
+    let page = get(&server, "/pair/KGS/USD?source=nbkr&range=7d&candles=1d").await.body;
+    let (links, commands) = downloads(&page);
+    let csv = get(&server, &links[0]).await.body;
+    let starts: Vec<&str> =
+        csv.lines().skip(1).map(|line| line.split(',').find(|cell| cell.ends_with('Z')).unwrap()).collect();
+    let shown = between(&page, "data-kind=\"candles\" data-points=\"", "\"").split(';').count();
+    assert_eq!((starts.len(), starts[0]), (shown, "2025-12-04T00:00:00Z"), "{csv}");
+    assert!(
+        commands[0].contains("--shape candles --interval 1d --time-zone UTC --from 2025-12-01T00:00:00Z"),
+        "{commands:?}"
+    );
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -151,12 +208,8 @@ async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
         assert!(csv.head.contains("text/csv") && csv.body.lines().count() > 2, "{link}: {}", csv.body);
     };
     check_link(&page, "/v1/history?pair=USD/KGS&source=nbkr&start_time=2025-11-08T15:00:00Z").await;
-    assert!(
-        text.contains("silkrate export rates.parquet --pair USD/KGS --source nbkr --from 2025-11-08T15:00:00Z"),
-        "{text}"
-    );
     let candles = get(&server, "/pair/USD/KGS?source=nbkr&range=7d&candles=1d").await.body;
-    check_link(&candles, "/v1/candles?pair=USD/KGS&source=nbkr&interval=1d&start_time=").await;
+    check_link(&candles, "/v1/candles?pair=USD/KGS&source=nbkr&interval=1d&time_zone=UTC&start_time=").await;
     assert!(visible_text(&candles).contains("--shape candles --interval 1d"), "{candles}");
     // The page offers the crosses of its currency.
     assert_eq!(
