@@ -7,7 +7,7 @@ use silkrate::domain::{Timestamp, relative_age};
 use silkrate::proto::v1;
 
 use crate::chromium::Browser;
-use crate::support::{NOW, TestServer, tick};
+use crate::support::{NOW, TestServer, tick, tick_from};
 
 /// The longest time until a change is visible, on an otherwise idle machine.
 const CHANGE_VISIBLE_MAX: Duration = Duration::from_secs(1);
@@ -353,6 +353,23 @@ async fn ages_have_the_steps_of_the_command() {
     let expect: Vec<String> = times.iter().map(|time| relative_age(*time, NOW)).collect();
     assert_eq!(expect[2..8], ["47 h ago", "2 d ago", "59 d ago", "11 mo ago", "22 mo ago", "9 y ago"]);
     assert_eq!(shown, json!(expect));
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn link_to_an_old_series_opens_its_section() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("UZS/USD", 0, "0.00008")]).await;
+    server.store(&[tick_from("cbs", "USD/UZS", -3_000 * 24 * HOUR_S, "8100.00")]).await;
+    browser.client.goto(&format!("http://{}/", server.http_addr)).await.unwrap();
+    browser.wait(LIVE).await;
+    browser.press("#g-UZS-USD summary", "\u{e007}").await;
+    let is_shown = "return document.getElementById('r-USD-UZS-cbs').checkVisibility()";
+    assert_eq!(browser.run(is_shown).await, json!(false));
+    browser.press("#usd a[href='#r-USD-UZS-cbs']", "\u{e007}").await;
+    browser.wait(is_shown).await;
     drop(browser);
     server.stop().await;
 }

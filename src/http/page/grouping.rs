@@ -31,8 +31,8 @@ pub(super) struct Group<'a> {
     pub(super) chosen: &'a QuoteChanges,
     /// All series that are not old, sorted by pair and source.
     pub(super) series: Vec<&'a QuoteChanges>,
-    /// Number of old series, which are not in `series`.
-    pub(super) old_count: usize,
+    /// The old series, which are not in `series`.
+    pub(super) old: Vec<&'a QuoteChanges>,
 }
 
 /// The arrangement of all series.
@@ -89,12 +89,12 @@ pub(super) fn arrange(
         let age_us = reference.micros_since(quote.run.last_observed_time);
         quote.is_archived || (quote.state == RateState::Stale && age_us > OLD_AFTER_US)
     };
-    let mut by_pair: BTreeMap<Pair, (Vec<&QuoteChanges>, usize)> = BTreeMap::new();
+    let mut by_pair: BTreeMap<Pair, [Vec<&QuoteChanges>; 2]> = BTreeMap::new();
     let (mut old, mut archived) = (Vec::new(), Vec::new());
     for changes in quotes {
-        let (series, old_count) = by_pair.entry(usual_direction(changes.quote.series.pair)).or_default();
+        let [series, old_of_pair] = by_pair.entry(usual_direction(changes.quote.series.pair)).or_default();
         if is_old(changes) {
-            *old_count += 1;
+            old_of_pair.push(changes);
             if changes.quote.is_archived { &mut archived } else { &mut old }.push(changes);
         } else {
             series.push(changes);
@@ -102,10 +102,10 @@ pub(super) fn arrange(
     }
     old.extend(archived);
     let (mut usd, mut other) = (Vec::new(), Vec::new());
-    for (pair, (series, old_count)) in by_pair {
+    for (pair, [series, old]) in by_pair {
         let Some(first) = series.first() else { continue };
         let chosen = choose(pair).and_then(|key| series.iter().find(|changes| changes.quote.series == key));
-        let group = Group { pair, chosen: chosen.unwrap_or(first), series, old_count };
+        let group = Group { pair, chosen: chosen.unwrap_or(first), series, old };
         if pair.quote() == Currency::USD { &mut usd } else { &mut other }.push(group);
     }
     Grouping { usd, other, old, freshness }

@@ -86,7 +86,7 @@ pub(super) fn sections(
                     summary {
                         "Show archived sources and series not confirmed for a month (" (grouping.old.len()) ")"
                     }
-                    (series_table("Archived sources, and series not confirmed for a month.", &old))
+                    (series_table(&html! { "Archived sources, and series not confirmed for a month." }, &old))
                 }
             }
         }
@@ -103,7 +103,7 @@ fn group_headings() -> Markup {
     }
 }
 
-fn series_table(caption: &str, rows: &[Markup]) -> Markup {
+fn series_table(caption: &Markup, rows: &[Markup]) -> Markup {
     html! {
         div class="scroll" {
             table role="table" class="series" {
@@ -159,12 +159,17 @@ impl Renderer<'_> {
     }
 
     fn group(&mut self, group: &Group<'_>) -> Markup {
-        (group.series.len(), group.old_count).hash(&mut self.frame_hash);
+        group.series.len().hash(&mut self.frame_hash);
+        for changes in &group.old {
+            row_id(&changes.quote.series).hash(&mut self.frame_hash);
+        }
         let picture = self.pictures.get(&group.chosen.quote.series).map_or("", |picture| &**picture);
         let top = self.push(&group_id(group.pair), group_row(group, picture));
         let series: Vec<Markup> = group.series.iter().map(|changes| self.series(changes)).collect();
-        let caption =
-            format!("All sources of {} and {}.{}", group.pair, group.pair.inverse(), old_note(group.old_count));
+        let caption = html! {
+            @if group.old.is_empty() { "All sources of " } @else { "Sources of " }
+            (group.pair) " and " (group.pair.inverse()) "." (old_note(&group.old))
+        };
         html! {
             tbody data-find=(search_words(group)) {
                 (top)
@@ -174,11 +179,20 @@ impl Renderer<'_> {
     }
 }
 
-fn old_note(old_count: usize) -> String {
-    match old_count {
-        0 => String::new(),
-        1 => " One more series is archived or was not confirmed for a month; it is below.".to_owned(),
-        many => format!(" {many} more series are archived or were not confirmed for a month; they are below."),
+/// Returns links to the series of a pair that are in the section of old series.
+fn old_note(old: &[&QuoteChanges]) -> Markup {
+    let count = old.len();
+    html! {
+        @if count > 0 {
+            " " (count) " more " @if count == 1 { "is" } @else { "are" }
+            " archived or not confirmed for a month, below: "
+            @for (at, changes) in old.iter().enumerate() {
+                @let series = &changes.quote.series;
+                @if at > 0 { ", " }
+                a href=(format!("#{}", row_id(series))) { (series.pair) " " (series.source) }
+            }
+            "."
+        }
     }
 }
 

@@ -216,9 +216,10 @@ pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
         let (heading, class) = GROUP_COLUMNS[at];
         html! { td class=(class) data-label=(heading) data-sort=[keys[at].as_deref()] { (content) } }
     };
-    let sources = match group.series.len() {
-        1 => "1 source".to_owned(),
-        many => format!("{many} sources"),
+    let sources = match (group.series.len(), group.old.len()) {
+        (1, 0) => "1 source".to_owned(),
+        (many, 0) => format!("{many} sources"),
+        (shown, old) => format!("{shown} of {} sources", shown + old),
     };
     let direct = html! { span class="rate" { (rate) } span class="sub" { (pair.quote()) ", published" } };
     let inverse = html! { span class="turned" { (inverse.value) } span class="sub" { (pair.base()) ", derived" } };

@@ -49,8 +49,13 @@ async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
     assert!(old.starts_with("><summary>Show archived sources and series not confirmed for a month (1)"), "{old}");
     assert!(old.contains("id=\"r-USD-UZS-cbs\"") && old.matches("id=\"r-").count() == 1, "{old}");
     assert!(visible_text(between(&page, "id=\"r-UZS-USD-timesca\"", "</tbody>")).contains("UZS/USD timesca"));
-    let note = "All sources of UZS/USD and USD/UZS. One more series is archived or was not confirmed for a month";
-    assert!(visible_text(&page).contains(note), "{page}");
+    // The expansion of its pair names it and leads to it.
+    assert!(row("UZS/USD").contains(" 2 of 3 sources"), "{}", row("UZS/USD"));
+    let expanded = between(&page, "id=\"g-UZS-USD\"", "</tbody>");
+    let note = "Sources of UZS/USD and USD/UZS. 1 more is archived or not confirmed for a month, below: USD/UZS cbs .";
+    assert!(visible_text(expanded).contains(note), "{}", visible_text(expanded));
+    assert!(expanded.contains("<a href=\"#r-USD-UZS-cbs\">"), "{expanded}");
+    assert!(visible_text(&page).contains("All sources of KGS/USD and USD/KGS."), "{page}");
     // A change of the frame sends everything, another change only its rows.
     let mut events = Events::open(&server).await;
     let first = events.until("event: beat").await.unwrap();
