@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Currency, Pair, SeriesKey, Timestamp};
-use crate::latest_quotes::RateState;
+use crate::latest_quotes::{LatestQuote, RateState};
 use crate::query::QuoteChanges;
 
 /// A stale series that was not confirmed for this time is old.
@@ -59,14 +59,14 @@ pub(super) fn usual_direction(pair: Pair) -> Pair {
     }
 }
 
-/// Returns how recent the rates are. Archived sources count only if all sources are archived.
-fn freshness(quotes: &[QuoteChanges]) -> Freshness {
-    if quotes.iter().any(|changes| !changes.quote.is_archived && changes.quote.state != RateState::Stale) {
+/// Returns how recent the latest rates are. Archived sources count only if all sources are archived.
+pub(super) fn freshness<'a, I: Iterator<Item = &'a LatestQuote>>(quotes: impl Fn() -> I) -> Freshness {
+    if quotes().any(|quote| !quote.is_archived && quote.state != RateState::Stale) {
         return Freshness::Fresh;
     }
     let newest = |with_archived: bool| {
-        let wanted = quotes.iter().filter(|changes| with_archived || !changes.quote.is_archived);
-        wanted.map(|changes| changes.quote.run.last_observed_time).max()
+        let wanted = quotes().filter(|quote| with_archived || !quote.is_archived);
+        wanted.map(|quote| quote.run.last_observed_time).max()
     };
     newest(false).or_else(|| newest(true)).map_or(Freshness::Fresh, Freshness::Stale)
 }
@@ -79,7 +79,7 @@ pub(super) fn arrange(
     now: Timestamp,
     mut choose: impl FnMut(Pair) -> Option<SeriesKey>,
 ) -> Grouping<'_> {
-    let freshness = freshness(quotes);
+    let freshness = freshness(|| quotes.iter().map(|changes| &*changes.quote));
     let reference = match freshness {
         Freshness::Fresh => now,
         Freshness::Stale(newest) => newest,
@@ -116,7 +116,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::latest_quotes::LatestQuote;
     use crate::query::latest_tests::{key, quote};
 
     const DAY: i64 = Timestamp::DAY_US;

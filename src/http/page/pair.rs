@@ -16,8 +16,10 @@ use super::chart_controls::controls;
 use super::chart_data::{ChartData, read};
 use super::chart_parameters::{QueryFields, Sources, Until, chart_parameters};
 use super::chart_points::points;
+use super::chart_silences::is_sparse;
 use super::data_table::{data_table, silence_text};
 use super::downloads::downloads;
+use super::grouping::Freshness;
 use super::labels::{FormattedRate, clock_text, day_text, digits_word, millis, time_then_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
@@ -95,8 +97,10 @@ fn body(data: &ChartData) -> Markup {
     let rows: Vec<String> = all.flat_map(|series| &series.legs).map(|leg| table::row_id(&leg.series)).collect();
     let now = data.rate.as_ref().map_or(downsampled.range.end(), |rate| rate.time);
     html! {
-        section id="chart" data-rows=(rows.join(" ")) data-now=(millis(now)) {
+        section id="chart" data-rows=(rows.join(" ")) data-now=(millis(now))
+            class=[(data.freshness != Freshness::Fresh).then_some("none-fresh")] {
             p class="crumb" { a href="/" { "All latest rates" } }
+            (table::none_fresh(data.freshness, now))
             h1 { (data.pair) " " span class="source" { "from " (origin(downsampled)) } }
             (latest_rate(data))
             (controls(data))
@@ -186,7 +190,18 @@ fn figure(data: &ChartData) -> Markup {
     let title = format!("{}, {}", title(data), data.address.range.text);
     let other = data.other.as_ref().map(|(_, other)| other);
     let summary = summary(data);
-    let drawing = Drawing { downsampled, other, candles: data.candles.as_deref(), title: &title, summary: &summary };
+    let drawing = Drawing {
+        downsampled,
+        // A run of each leg begins at the start of the range.
+        starts_observed: downsampled.legs.iter().all(|leg| {
+            let start = downsampled.range.start();
+            data.published.iter().any(|(series, run_start)| *series == leg.series && *run_start == start)
+        }),
+        other,
+        candles: data.candles.as_deref(),
+        title: &title,
+        summary: &summary,
+    };
     html! {
         figure {
             div class="plot" { (draw(&drawing)) }
@@ -199,9 +214,16 @@ fn figure(data: &ChartData) -> Markup {
     }
 }
 
+/// Returns what a mark of a chart is.
+fn observation_text(series: &DownsampledSeries) -> &'static str {
+    if series.legs.len() > 1 { "observation of both legs" } else { "observation" }
+}
+
 fn legend(data: &ChartData) -> Markup {
     let downsampled = &data.downsampled;
     let name = |series: &DownsampledSeries| format!("{}, {}", origin(series), digits_word(series.derivation));
+    let is_rarely_observed = is_sparse(downsampled);
+    let is_silent = |series: &DownsampledSeries| !series.silences.is_empty();
     html! {
         ul class="legend" {
             @if data.candles.is_some() {
@@ -210,22 +232,33 @@ fn legend(data: &ChartData) -> Markup {
                 li { span class="key open" {} "so far: not complete yet" }
             } @else {
                 li {
-                    span class="key line" {}
-                    @if data.other.is_some() { (name(downsampled)) } @else { "rate; in force until the next rate" }
+                    span class=(if is_rarely_observed { "key observed" } else { "key line" }) {}
+                    @if data.other.is_some() { (name(downsampled)) @if is_rarely_observed { ": " } }
+                    @if is_rarely_observed { (observation_text(downsampled)) }
+                    @else if data.other.is_none() { "rate; in force until the next rate" }
                 }
                 li { span class="key band" {} "possible true rate" }
+                @if is_silent(downsampled) {
+                    li {
+                        span class="key unconfirmed" {}
+                        @if is_rarely_observed { "last rate, not confirmed: " (silence_text(&downsampled.stale_limits_us)) }
+                        @else { "last rate before a silence, not confirmed since" }
+                    }
+                }
             }
             @if let Some((_, other)) = &data.other {
                 li {
-                    span class="key line second" {}
-                    (name(other))
-                    @if !other.silences.is_empty() { "; a gap where it is silent" }
+                    span class=(if is_sparse(other) { "key observed second" } else { "key line second" }) {}
+                    (name(other)) @if is_sparse(other) { ": " (observation_text(other)) }
+                }
+                @if is_silent(other) {
+                    li {
+                        span class="key unconfirmed second" {}
+                        (origin(other)) ", not confirmed: " (silence_text(&other.stale_limits_us))
+                    }
                 }
             }
-            li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) }
-            @if data.candles.is_none() && !downsampled.silences.is_empty() {
-                li { span class="key unconfirmed" {} "last rate before a silence, not confirmed since" }
-            }
+            @if !is_rarely_observed { li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) } }
         }
     }
 }
@@ -253,6 +286,14 @@ fn summary(data: &ChartData) -> String {
     let feed = if downsampled.legs.len() > 1 { "A feed" } else { "The feed" };
     let silences = match downsampled.silences.as_slice() {
         [] => String::new(),
+        _ if is_sparse(downsampled) && data.candles.is_some() => format!(" {feed} was silent for most of this time."),
+        [only] if (only.from, only.until) == (downsampled.range.start(), downsampled.range.end()) => {
+            format!(" {feed} was silent for all of this time: the dotted line is not confirmed.")
+        }
+        _ if is_sparse(downsampled) => format!(
+            " {feed} was silent for most of this time: observations are marked, and the dotted line between them is not \
+             confirmed."
+        ),
         [_] => format!(" {feed} was silent once."),
         many => format!(" {feed} was silent {} times.", many.len()),
     };

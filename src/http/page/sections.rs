@@ -12,7 +12,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::grouping::{Freshness, Group, Grouping};
 use super::labels::millis;
-use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, row, row_id};
+use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, picture_heading, row, row_id};
 use crate::domain::{SeriesKey, Timestamp};
 use crate::query::QuoteChanges;
 
@@ -36,7 +36,7 @@ pub(super) struct Sections {
     pub(super) html: Arc<str>,
 }
 
-/// Renders the sections. `pictures` has the picture of the last month of each chosen series. A row that has not changed
+/// Renders the sections. `pictures` has the picture of each chosen series. A row that has not changed
 /// is taken from `known`. `total` is the number of series, of which at most those of `grouping` are shown.
 pub(super) fn sections(
     grouping: &Grouping<'_>,
@@ -49,6 +49,7 @@ pub(super) fn sections(
         grouping.usd.iter().chain(&grouping.other).map(|group| group.series.len()).sum::<usize>() + grouping.old.len();
     let is_open = grouping.usd.len() + grouping.other.len() <= OPEN_ROWS;
     let is_fresh = grouping.freshness == Freshness::Fresh;
+    let headings = group_headings(grouping.freshness);
     (shown, total, is_open, is_fresh).hash(&mut page.frame_hash);
     let usd = page.groups("usd", &grouping.usd);
     let other = page.groups("other", &grouping.other);
@@ -64,7 +65,7 @@ pub(super) fn sections(
                             "An inverse is derived."
                             @if shown < total { " The page shows the first " (shown) " of " (total) " series." }
                         }
-                        (group_headings())
+                        (headings)
                         (usd)
                     }
                 }
@@ -75,7 +76,7 @@ pub(super) fn sections(
                     div class="scroll" {
                         table class="pairs" id="other" {
                             caption class="unseen" { "Other published pairs" }
-                            (group_headings())
+                            (headings)
                             (other)
                         }
                     }
@@ -94,11 +95,15 @@ pub(super) fn sections(
     Sections { frame_hash, rows: page.rows, html: html.into_string().into() }
 }
 
-fn group_headings() -> Markup {
+fn group_headings(freshness: Freshness) -> Markup {
     html! {
         colgroup { @for (_, class) in GROUP_COLUMNS { col class=(class); } }
         thead { tr {
-            @for (heading, class) in GROUP_COLUMNS { th scope="col" class=(class) { (heading) } }
+            @for (heading, class) in GROUP_COLUMNS {
+                th scope="col" class=(class) {
+                    @if class == "picture" { (picture_heading(freshness)) } @else { (heading) }
+                }
+            }
         } }
     }
 }

@@ -3,7 +3,7 @@
 use silkrate::proto::v1;
 
 use super::page::{Events, HOUR_S, between, get, visible_text};
-use crate::support::{TestServer, nineteen_series, tick};
+use crate::support::{TestServer, nineteen_series, tick, tick_from};
 
 #[tokio::test]
 async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
@@ -75,39 +75,106 @@ async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
     server.stop().await;
 }
 
+/// Returns the current choice of a group of controls.
+fn current_choice(page: &str, label: &str) -> String {
+    let group = between(page, &format!("aria-label=\"{label}\">"), "</div>");
+    visible_text(&format!("<a {}", between(group, "aria-current=\"true\"", "</a>")))
+}
+
 #[tokio::test]
 async fn old_data_is_shown_as_it_was() {
     let server = TestServer::start(&[]).await;
     let rates = [("KGS/USD", "0.01144"), ("KZT/USD", "0.00196"), ("TJS/USD", "0.10899")];
     server.store(&rates.map(|(pair, rate)| tick(pair, -60 * 24 * HOUR_S, rate))).await;
-    let page = get(&server, "/").await.body;
-    let text = visible_text(&page);
-    assert!(text.contains("No rate is fresh: data up to 9 October 2025"), "{text}");
-    // One neutral line instead of an alarm, and the rates are not collapsed.
-    assert!(!page.contains("id=\"quiet\"") && page.contains("class=\"none-fresh\""), "{page}");
-    assert!(!page.contains("id=\"old\"") && page.matches("id=\"g-").count() == 3, "{page}");
-    // The chart shows the data and not the months after it.
-    let chart = visible_text(&get(&server, "/pair/KGS/USD").await.body);
-    assert!(chart.contains("The chart ends after the last observation, 9 October 2025."), "{chart}");
-    assert!(!chart.contains("silent once"), "{chart}");
-    let chart = get(&server, "/pair/KGS/USD").await.body;
-    let current = |label: &str| {
-        let group = between(&chart, &format!("aria-label=\"{label}\">"), "</div>");
-        visible_text(&format!("<a {}", between(group, "aria-current=\"true\"", "</a>")))
-    };
-    assert_eq!((current("Range").as_str(), current("Until").as_str()), ("All", "Last observation"));
-    // With more than a month of data, the default range ends at the last observation.
+    // More than a month of data, with an observation a day. The stale limit is one hour.
     let ticks: Vec<v1::Tick> =
         (-150..-60).map(|day| tick("KGS/USD", day * 24 * HOUR_S + 60, &format!("0.0{}", 1_150 + day))).collect();
     server.store(&ticks).await;
-    let chart = get(&server, "/pair/KGS/USD").await.body;
-    assert!(between(&chart, "aria-label=\"Range\">", "</div>").contains("aria-current=\"true\">30 days"), "{chart}");
-    let chart = visible_text(&get(&server, "/pair/KGS/USD?range=30d").await.body);
-    assert!(!chart.contains("The chart ends after"), "an address with a range ends now: {chart}");
-    // One fresh rate: the others are old now.
+    let line = "No rate is fresh: old or sample data up to 9 October 2025 .";
+    let home = get(&server, "/").await.body;
+    // One neutral line instead of an alarm, and the rates are not collapsed.
+    assert!(visible_text(&home).contains(line), "{home}");
+    assert!(!home.contains("id=\"quiet\"") && home.contains("class=\"none-fresh\""), "{home}");
+    assert!(!home.contains("id=\"old\"") && home.matches("id=\"g-").count() == 3, "{home}");
+    // The pictures span the data. No observation confirms their line.
+    assert!(home.contains(">All data</th>") && !home.contains(">Last 30 days</th>"), "{home}");
+    let picture = between(&home, "id=\"g-KGS-USD\"", "</svg>");
+    let dotted = between(picture, "class=\"dotted\" d=\"", "\"");
+    assert!(dotted.starts_with("M3 ") && dotted.matches('V').count() > 80, "{dotted}");
+
+    // The chart spans the data as well, and not the months after it, in the same neutral manner.
+    let page = get(&server, "/pair/KGS/USD").await.body;
+    let text = visible_text(&page);
+    assert!(
+        text.contains(line) && text.contains("The chart ends after the last observation, 9 October 2025."),
+        "{text}"
+    );
+    assert!(between(&page, "<section id=\"chart\"", ">").contains("class=\"none-fresh\""), "{page}");
+    assert_eq!(
+        (current_choice(&page, "Range").as_str(), current_choice(&page, "Until").as_str()),
+        ("All", "Last observation")
+    );
+    let text = visible_text(&get(&server, "/pair/KGS/USD?range=30d").await.body);
+    assert!(!text.contains("The chart ends after"), "an address with a range ends now: {text}");
+    // One fresh rate: the others are old now, and a stale rate has the default range.
     server.store(&[tick("TMT/USD", 0, "0.28490")]).await;
-    let page = get(&server, "/").await.body;
-    assert!(!page.contains("No rate is fresh") && page.contains("not confirmed for a month (3)"), "{page}");
+    let home = get(&server, "/").await.body;
+    assert!(!home.contains("No rate is fresh") && home.contains("not confirmed for a month (3)"), "{home}");
+    assert!(home.contains(">Last 30 days</th>"), "{home}");
+    let page = get(&server, "/pair/KGS/USD").await.body;
+    assert!(!page.contains("No rate is fresh") && !page.contains("none-fresh"), "{page}");
+    assert_eq!(
+        (current_choice(&page, "Range").as_str(), current_choice(&page, "Until").as_str()),
+        ("30 days", "Last observation")
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn data_without_a_fresh_rate_is_called_old_only_after_a_month() {
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", -2 * HOUR_S, "0.01144")]).await;
+    for path in ["/", "/pair/KGS/USD"] {
+        let text = visible_text(&get(&server, path).await.body);
+        assert!(text.contains("No rate is fresh: data up to 8 December 2025 ."), "{path}: {text}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rare_observations_are_marked_and_their_silences_are_not_hatched() {
+    let server = TestServer::start(&[]).await;
+    let days = |days: &[i64]| -> Vec<v1::Tick> {
+        days.iter().map(|day| tick("KGS/USD", day * 24 * HOUR_S, &format!("0.0{}", 1_150 + day))).collect()
+    };
+    server.store(&days(&[-20, -14, -9, -4])).await;
+    let page = get(&server, "/pair/KGS/USD?range=all&until=last").await.body;
+    let chart = between(&page, "<svg class=\"chart wide\"", "</svg>");
+    assert_eq!(between(chart, "class=\"marks\" d=\"", "\"").matches("h0").count(), 4, "{chart}");
+    assert!(!chart.contains("url(#hatch-") && !chart.contains(">silent<"), "{chart}");
+    // The line is dotted from the first observation to the end of the chart, and solid nowhere.
+    let dotted = between(chart, "class=\"unconfirmed\" d=\"", "\"");
+    assert_eq!((dotted.matches('M').count(), dotted.matches('V').count()), (1, 3), "{dotted}");
+    assert_eq!(between(chart, "class=\"line\" d=\"", "\""), "");
+    let legend = visible_text(between(&page, "class=\"legend\">", "</ul>"));
+    assert_eq!(legend, "observation possible true rate last rate, not confirmed: no observation for over 1 h");
+    let expect = "observations are marked, and the dotted line between them is not confirmed.";
+    assert!(visible_text(&page).contains(expect), "{page}");
+    // The start of a shorter range is no observation.
+    let page = get(&server, "/pair/KGS/USD?range=7d").await.body;
+    assert_eq!(between(&page, "class=\"marks\" d=\"", "\"").matches("h0").count(), 1, "{page}");
+    // The marks of a cross are the observations of both legs.
+    let legs = [-20, -14, -8].map(|day| tick("TJS/USD", day * 24 * HOUR_S, "0.10899"));
+    server.store(&legs).await;
+    let page = get(&server, "/pair/KGS/TJS?range=all&until=last").await.body;
+    assert_eq!(between(&page, "class=\"marks\" d=\"", "\"").matches("h0").count(), 2, "{page}");
+    let legend = visible_text(between(&page, "class=\"legend\">", "</ul>"));
+    assert!(legend.starts_with("observation of both legs possible true rate"), "{legend}");
+    // A feed that is silent for a part of the range only is hatched.
+    let hours: Vec<v1::Tick> = (-96..-24).map(|hour| tick("KZT/USD", hour * HOUR_S, "0.00196")).collect();
+    server.store(&hours).await;
+    let page = get(&server, "/pair/KZT/USD?range=all&until=now").await.body;
+    assert!(page.contains("url(#hatch-wide)") && !page.contains("class=\"marks\""), "{page}");
     server.stop().await;
 }
 
@@ -278,6 +345,16 @@ async fn second_source_is_drawn_in_the_same_chart() {
     server.clock.advance_us(3 * HOUR_S * 1_000_000);
     let text = visible_text(&get(&server, "/pair/KGS/USD?source=timesca&range=7d").await.body);
     assert!(text.contains("last rate before a silence, not confirmed since"), "{text}");
+    // A second source that is rarely observed has marks and a dotted line, which the legend explains.
+    let ticks = [-300, -200, -100, -20].map(|day| tick_from("cbs", "USD/KGS", day * 24 * HOUR_S, "88.0"));
+    server.store(&ticks).await;
+    let page = get(&server, "/pair/USD/KGS?source=nbkr&with=cbs&range=1y").await.body;
+    let chart = between(&page, "<svg class=\"chart wide\"", "</svg>");
+    assert_eq!(between(chart, "class=\"marks second\" d=\"", "\"").matches("h0").count(), 4, "{chart}");
+    let dotted = between(chart, "class=\"unconfirmed second\" d=\"", "\"");
+    assert!(dotted.starts_with('M') && dotted.contains('H'), "{dotted}");
+    let legend = visible_text(between(&page, "class=\"legend\">", "</ul>"));
+    assert!(legend.contains("cbs, published: observation cbs, not confirmed: no observation for over 1 h"), "{legend}");
     server.stop().await;
 }
 
