@@ -6,11 +6,11 @@ use std::io::Write as _;
 use clap::{ArgGroup, Args};
 
 use super::output::{Column, Format, write_one};
-use super::text::{clean, fold, format_rounded_duration, trim_zeros};
+use super::text::{clean, fold, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, rate, runs, stdout};
-use crate::domain::{Span, Timestamp};
+use crate::domain::{Span, Timestamp, format_rounded_duration};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
 
 const EXAMPLES: &str = "\

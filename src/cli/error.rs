@@ -18,7 +18,7 @@ use super::text::clean;
 use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
 use crate::config::ConfigError;
-use crate::domain::{SpanError, duration_us, format_duration};
+use crate::domain::{SpanError, duration_us, format_duration, format_rounded_duration};
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
@@ -434,7 +434,7 @@ fn detail_lines(message: &str, details: &ErrorDetails, names: FlagNames) -> Vec<
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
         let micros = duration_us(delay);
-        lines.push(format!("try again in {}", super::text::format_rounded_duration(micros)));
+        lines.push(format!("try again in {}", format_rounded_duration(micros)));
     }
     lines
 }

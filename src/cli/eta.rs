@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use super::text::format_rounded_duration;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, format_rounded_duration};
 
 /// The minimum elapsed time for an estimate; before it, the measured speed is unreliable.
 const ESTIMATE_AFTER: Duration = Duration::from_secs(1);

@@ -5,10 +5,10 @@ use clap::Args;
 use super::output::Column;
 use super::pages::{OrderArgs, Page, list, note_rest};
 use super::rate::parse_duration;
-use super::text::format_rounded_duration;
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, Outcome, Session};
+use crate::domain::format_rounded_duration;
 use crate::proto::v1::{Gap, GapReason, GapStretch, ListGapsRequest};
 
 /// The maximum number of gaps per page.

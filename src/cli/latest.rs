@@ -5,11 +5,11 @@ use clap::Args;
 use super::output::Column;
 use super::pages::{report_missing, write_all};
 use super::runs::{REPORTED_TITLE, from_run, reported};
-use super::text::{plural, relative_age};
+use super::text::plural;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note, parse_pair};
 use crate::analysis::{Derived, PercentChange};
-use crate::domain::{Rate, Timestamp};
+use crate::domain::{Rate, Timestamp, relative_age};
 use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate, Run};
 
 const EXAMPLES: &str = "\

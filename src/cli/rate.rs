@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::output::{Column, record, write_one};
 use super::runs;
-use super::text::{clean, format_rounded_duration, plural};
+use super::text::{clean, plural};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, stdout};
-use crate::domain::{Span, SpanError};
+use crate::domain::{Span, SpanError, format_rounded_duration};
 use crate::proto::convert::duration;
 use crate::proto::v1::{GetRateRequest, GetRateResponse, RateState, Run};
 

@@ -1,10 +1,10 @@
-//! Text formatting for people: escaping, durations, relative ages, plurals and line folding.
+//! Text formatting for people: escaping, plurals and line folding. Durations and ages are in `domain/age.rs`.
 //!
 //! **Invariant**: text from [`clean`] cannot move the cursor, change colours or change the reading direction.
 
 use std::borrow::Cow;
 
-use crate::domain::{Timestamp, is_unprintable};
+use crate::domain::is_unprintable;
 
 /// Escapes the control characters of a text from a server or a file, so that the text cannot act on the terminal.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
@@ -16,37 +16,6 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
         if is_unprintable(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
     }
     Cow::Owned(safe)
-}
-
-/// Formats a duration in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`, `4 mo`, `9 y`. Months and years have the
-/// mean length of the Gregorian calendar. Ignores the sign.
-pub(super) fn format_rounded_duration(micros: i64) -> String {
-    const MINUTE_S: u64 = 60;
-    const HOUR_S: u64 = 60 * MINUTE_S;
-    const DAY_S: u64 = 24 * HOUR_S;
-    const YEAR_S: u64 = 31_556_952;
-    const MONTH_S: u64 = YEAR_S / 12;
-    let seconds = micros.unsigned_abs() / Timestamp::SECOND_US.unsigned_abs();
-    match seconds {
-        0 if micros != 0 => "under 1 s".to_owned(),
-        0..MINUTE_S => format!("{seconds} s"),
-        MINUTE_S..HOUR_S => format!("{} min", seconds / MINUTE_S),
-        HOUR_S.. if seconds < 2 * DAY_S => format!("{} h", seconds / HOUR_S),
-        HOUR_S.. if seconds < 2 * MONTH_S => format!("{} d", seconds / DAY_S),
-        HOUR_S.. if seconds < 2 * YEAR_S => format!("{} mo", seconds / MONTH_S),
-        HOUR_S.. => format!("{} y", seconds / YEAR_S),
-    }
-}
-
-/// Formats `time` relative to `now`: `3 d ago`, `in 2 h`, or `now` if they differ by less than a second.
-pub(super) fn relative_age(time: Timestamp, now: Timestamp) -> String {
-    const NOW_US: i64 = Timestamp::SECOND_US;
-    match now.micros_since(time) {
-        // A time from the server can be slightly later than `now`, which is the start of the command.
-        past if past.unsigned_abs() < NOW_US.unsigned_abs() => "now".to_owned(),
-        past @ NOW_US.. => format!("{} ago", format_rounded_duration(past)),
-        ahead => format!("in {}", format_rounded_duration(ahead)),
-    }
 }
 
 /// Removes trailing zeros of the fraction: `0.120000` becomes `0.12`, `-0.000000` becomes `0`.
@@ -130,40 +99,6 @@ mod tests {
                  see 'silkrate quarantine list'",
             ),
         );
-    }
-
-    #[test]
-    fn duration_is_rounded_down_to_one_unit() {
-        const S: i64 = Timestamp::SECOND_US;
-        let check = |micros, expect: &str| assert_eq!(format_rounded_duration(micros), expect, "{micros}");
-        check(0, "0 s");
-        check(1, "under 1 s");
-        check(59 * S, "59 s");
-        check(60 * S, "1 min");
-        check(3_600 * S - 1, "59 min");
-        check(3_600 * S, "1 h");
-        check(47 * 3_600 * S, "47 h");
-        check(48 * 3_600 * S, "2 d");
-        check(-7 * Timestamp::DAY_US, "7 d");
-        check(60 * Timestamp::DAY_US, "60 d");
-        check(61 * Timestamp::DAY_US, "2 mo");
-        check(730 * Timestamp::DAY_US, "23 mo");
-        check(731 * Timestamp::DAY_US, "2 y");
-        check(3_468 * Timestamp::DAY_US, "9 y");
-        check(i64::MIN, "292277 y");
-    }
-
-    #[test]
-    fn relative_age_is_past_future_or_now() {
-        let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
-        let check = |micros, expect: &str| assert_eq!(relative_age(now.saturating_add_us(micros), now), expect);
-        check(0, "now");
-        check(999_999, "now");
-        check(-999_999, "now");
-        check(-1_000_000, "1 s ago");
-        check(1_000_000, "in 1 s");
-        check(-3 * Timestamp::DAY_US, "3 d ago");
-        check(2 * Timestamp::HOUR_US, "in 2 h");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::text::{clean, format_rounded_duration, relative_age};
-use crate::domain::{Timestamp, format_seconds, without_formula};
+use super::text::clean;
+use crate::domain::{Timestamp, format_rounded_duration, format_seconds, relative_age, without_formula};
 use crate::proto::convert::micros;
 use crate::proto::v1::{Derivation, RateState};
 

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: every value is validated when it is constructed. No code in this module reads a clock or does I/O.
 
+mod age;
 mod amount;
 mod archive;
 mod currency;
@@ -21,6 +22,7 @@ mod text;
 mod tick;
 mod time;
 
+pub use age::{AGE_STEPS, AgeStep, format_rounded_duration, relative_age};
 pub use amount::{Amount, AmountError};
 pub use archive::ArchiveDecision;
 pub use currency::{Currency, CurrencyError, CurrencySet};

@@ -203,7 +203,8 @@ impl SilenceFinder {
     }
 }
 
-/// Returns the times at which at least one of two legs is silent.
+/// Returns the times at which at least one of two legs is silent. Silences that only touch stay separate: at the instant
+/// between them, no leg is silent.
 fn union(one: Vec<Silence>, other: Vec<Silence>) -> Vec<Silence> {
     let mut all = one;
     all.extend(other);
@@ -211,7 +212,7 @@ fn union(one: Vec<Silence>, other: Vec<Silence>) -> Vec<Silence> {
     let mut merged: Vec<Silence> = Vec::with_capacity(all.len());
     for silence in all {
         match merged.last_mut() {
-            Some(last) if silence.from <= last.until => last.until = last.until.max(silence.until),
+            Some(last) if silence.from < last.until => last.until = last.until.max(silence.until),
             _ => merged.push(silence),
         }
     }
@@ -454,7 +455,10 @@ mod tests {
         check(&[(10, 20), (50, 60)], &[(30, 40)], &[(10, 20), (30, 40), (50, 60)]);
         check(&[(10, 20), (50, 60)], &[(15, 55)], &[(10, 60)]);
         check(&[(10, 40)], &[(15, 20), (25, 30)], &[(10, 40)]);
-        check(&[(10, 20)], &[(20, 30)], &[(10, 30)]);
+        // At 20, one leg is observed again and the other for the last time.
+        check(&[(10, 20)], &[(20, 30)], &[(10, 20), (20, 30)]);
+        check(&[(10, 20), (20, 30)], &[(10, 20), (20, 30)], &[(10, 20), (20, 30)]);
+        check(&[(10, 20), (20, 30)], &[(15, 25)], &[(10, 30)]);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use silkrate::domain::Timestamp;
+use silkrate::domain::{Timestamp, relative_age};
 use silkrate::proto::v1;
 
 use crate::chromium::Browser;
-use crate::support::{TestServer, tick};
+use crate::support::{NOW, TestServer, tick, tick_from};
 
 /// The longest time until a change is visible, on an otherwise idle machine.
 const CHANGE_VISIBLE_MAX: Duration = Duration::from_secs(1);
@@ -98,7 +98,8 @@ async fn table_updates_live_without_a_reload() {
     // All feeds stop: a notice appears at the top.
     advance(&server, 2 * HOUR_S);
     browser.wait("return !document.getElementById('quiet').hidden").await;
-    server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00197")]).await;
+    // The age of this tick is shown in seconds.
+    server.store(&[tick("KZT/USD", 3 * HOUR_S + 60, "0.00197")]).await;
     browser.wait("return document.getElementById('quiet').hidden").await;
 
     // The server stops: the page reports that the data is old, and the displayed ages still increase.
@@ -312,6 +313,63 @@ async fn chart_is_operable_by_keyboard_and_updates_live() {
     browser.wait("return document.querySelector('.worth .rate').textContent === '0.01171'").await;
     assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was reloaded");
     assert_eq!(browser.console_messages().await, Vec::<String>::new());
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ages_have_the_steps_of_the_command() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
+    browser.client.goto(&format!("http://{}/", server.http_addr)).await.unwrap();
+    browser.wait(LIVE).await;
+    // Times in the middle of a unit, so that the seconds that the test takes do not matter.
+    let ages_s = [
+        90,
+        45 * 60 + 30,
+        47 * HOUR_S + 1_800,
+        49 * HOUR_S,
+        59 * 24 * HOUR_S + 1_800,
+        357 * 24 * HOUR_S,
+        700 * 24 * HOUR_S,
+        3_538 * 24 * HOUR_S,
+        -(5 * HOUR_S + 1_800),
+    ];
+    let times: Vec<Timestamp> =
+        ages_s.iter().map(|age_s| NOW.saturating_add_us(-age_s * Timestamp::SECOND_US)).collect();
+    let since: Vec<i64> = times.iter().map(|time| time.micros() / 1_000).collect();
+    let add = format!(
+        "for (const since of {since:?}) {{
+            const age = document.createElement('span');
+            age.className = 'age probe';
+            age.dataset.since = since;
+            document.body.append(age);
+        }}"
+    );
+    browser.run(&add).await;
+    browser.wait("return [...document.querySelectorAll('.probe')].every((age) => age.textContent)").await;
+    let shown = browser.run("return [...document.querySelectorAll('.probe')].map((age) => age.textContent)").await;
+    let expect: Vec<String> = times.iter().map(|time| relative_age(*time, NOW)).collect();
+    assert_eq!(expect[2..8], ["47 h ago", "2 d ago", "59 d ago", "11 mo ago", "22 mo ago", "9 y ago"]);
+    assert_eq!(shown, json!(expect));
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn link_to_an_old_series_opens_its_section() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("UZS/USD", 0, "0.00008")]).await;
+    server.store(&[tick_from("cbs", "USD/UZS", -3_000 * 24 * HOUR_S, "8100.00")]).await;
+    browser.client.goto(&format!("http://{}/", server.http_addr)).await.unwrap();
+    browser.wait(LIVE).await;
+    browser.press("#g-UZS-USD summary", "\u{e007}").await;
+    let is_shown = "return document.getElementById('r-USD-UZS-cbs').checkVisibility()";
+    assert_eq!(browser.run(is_shown).await, json!(false));
+    browser.press("#usd a[href='#r-USD-UZS-cbs']", "\u{e007}").await;
+    browser.wait(is_shown).await;
     drop(browser);
     server.stop().await;
 }

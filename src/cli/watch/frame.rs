@@ -9,9 +9,9 @@ use crossterm::style::Color;
 
 use super::state::{ConnectionState, Row, WatchState, time};
 use super::trend::scaled;
-use crate::cli::text::{clean, format_rounded_duration};
+use crate::cli::text::clean;
 use crate::cli::value::Value;
-use crate::domain::{Rate, Timestamp, duration_us};
+use crate::domain::{Rate, Timestamp, duration_us, format_rounded_duration};
 use crate::proto::v1::RateState;
 
 /// The minimum width of the trend.

@@ -19,10 +19,10 @@ use tokio::sync::mpsc::{self, Receiver};
 use self::connection::{WatchEvent, WatchParameters, follow};
 use self::reader::reader_closed;
 use super::output::{Format, LineWriter};
-use super::text::{clean, format_rounded_duration};
+use super::text::clean;
 use super::value::Value;
 use super::{CliError, Outcome, Session, latest, note, parse_pair, stdout};
-use crate::domain::{duration_us, parse_duration};
+use crate::domain::{duration_us, format_rounded_duration, parse_duration};
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
 pub(super) use screen::restore_terminal;

@@ -3,6 +3,7 @@
 //! **Invariant**: the name of an asset contains a hash of its content, so that a browser never uses the cached asset of
 //! another version.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -12,6 +13,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::{AGE_STEPS, AgeStep};
+
 /// Number of bytes of the hash in a name.
 const HASH_BYTES: usize = 8;
 
@@ -20,7 +23,7 @@ struct Asset {
     /// The file name in the path.
     name: String,
     kind: &'static str,
-    content: &'static str,
+    content: Cow<'static, str>,
 }
 
 struct Assets {
@@ -31,24 +34,28 @@ struct Assets {
 
 /// The script: several files in one scope.
 const SCRIPT: &str = concat!(
-    "\"use strict\";\n(() => {\n",
     include_str!("script/status.js"),
     include_str!("script/stream.js"),
     include_str!("script/table.js"),
     include_str!("script/cursor.js"),
     include_str!("script/chart.js"),
     include_str!("script/page.js"),
-    "})();\n"
 );
 
+/// Returns the script with the units of ages, which the command uses too.
+fn script() -> String {
+    let steps = AGE_STEPS.map(|AgeStep { end_s, unit_s, name }| format!("[{end_s},{unit_s},\"{name}\"]"));
+    format!("\"use strict\";\n(() => {{\nconst AGE_STEPS = [{}];\n{SCRIPT}}})();\n", steps.join(","))
+}
+
 static ASSETS: LazyLock<Assets> = LazyLock::new(|| Assets {
-    style: embed("css", "text/css; charset=utf-8", include_str!("style.css")),
-    script: embed("js", "text/javascript; charset=utf-8", SCRIPT),
-    icon: embed("svg", "image/svg+xml", include_str!("icon.svg")),
+    style: embed("css", "text/css; charset=utf-8", include_str!("style.css").into()),
+    script: embed("js", "text/javascript; charset=utf-8", script().into()),
+    icon: embed("svg", "image/svg+xml", include_str!("icon.svg").into()),
 });
 
-fn embed(extension: &str, kind: &'static str, content: &'static str) -> Asset {
-    let hash = Sha256::digest(content).iter().take(HASH_BYTES).fold(String::new(), |mut text, byte| {
+fn embed(extension: &str, kind: &'static str, content: Cow<'static, str>) -> Asset {
+    let hash = Sha256::digest(&*content).iter().take(HASH_BYTES).fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
@@ -81,7 +88,7 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
                 (CACHE_CONTROL, "public, max-age=31536000, immutable"),
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             ];
-            (headers, asset.content).into_response()
+            (headers, &*asset.content).into_response()
         }
         None => (StatusCode::NOT_FOUND, "there is no such file; reload the page\n").into_response(),
     }

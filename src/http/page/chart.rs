@@ -1,19 +1,18 @@
 //! The chart of a rate over time, as inline SVG.
 //!
-//! **Invariant**: a rate is in force until the next rate, so lines are horizontal and vertical, never diagonal.
-//! During a silence of the feed, the line is replaced by a hatched area, so that a silence never looks like an
-//! unchanged rate.
+//! **Invariant**: a silence of the feed never looks like an unchanged rate. During a silence the line is dotted, over a
+//! hatched area. If silences cover almost all of the chart, hatching shows nothing: then the observations have marks.
 
 #![allow(clippy::float_arithmetic, reason = "only pixels are computed here, never the digits of a response")]
 
-use std::fmt::Write as _;
-
 use maud::{Markup, html};
 
+use super::chart_line::{Level, Line};
+use super::chart_silences::is_sparse;
 use super::labels::millis;
-use super::scale::{Frame, Scale, band, height, number};
+use super::scale::{Frame, Scale, number, px};
 use crate::domain::Timestamp;
-use crate::query::{CandleRow, DownsampledSeries, Silence, Step};
+use crate::query::{CandleRow, DownsampledSeries, Silence};
 
 /// Minimum width of a silence with a label, in pixels.
 const LABEL_WIDTH: f64 = 64.0;
@@ -27,6 +26,8 @@ const FLAT_PART: f64 = 0.005;
 pub(super) struct Drawing<'a> {
     /// Steps, silences and range.
     pub(super) downsampled: &'a DownsampledSeries,
+    /// Whether the range starts at an observation.
+    pub(super) starts_observed: bool,
     /// The series of a second line, over the same range.
     pub(super) other: Option<&'a DownsampledSeries>,
     /// The candles to draw instead of steps.
@@ -35,43 +36,6 @@ pub(super) struct Drawing<'a> {
     pub(super) title: &'a str,
     /// The accessible description of the chart.
     pub(super) summary: &'a str,
-}
-
-/// A step of the chart, with its rates as heights; see [`height`].
-struct Level {
-    from: Timestamp,
-    until: Timestamp,
-    lowest: f64,
-    highest: f64,
-    last: f64,
-    /// The lower bound of the lowest rate and the upper bound of the highest rate.
-    band: (f64, f64),
-    /// The bounds of the last rate.
-    last_band: (f64, f64),
-}
-
-impl Level {
-    fn new(step: &Step, until: Timestamp) -> Self {
-        Self {
-            from: step.from,
-            until,
-            lowest: height(&step.lowest),
-            highest: height(&step.highest),
-            last: height(&step.last),
-            band: (band(&step.lowest).0, band(&step.highest).1),
-            last_band: band(&step.last),
-        }
-    }
-
-    /// Returns true if the step has a single rate.
-    fn is_single(&self) -> bool {
-        self.lowest >= self.highest
-    }
-}
-
-fn levels(downsampled: &DownsampledSeries) -> Vec<Level> {
-    let ends = downsampled.steps.iter().skip(1).map(|step| step.from).chain([downsampled.range.end()]);
-    downsampled.steps.iter().zip(ends).map(|(step, until)| Level::new(step, until)).collect()
 }
 
 /// A candle with its rates as heights.
@@ -130,10 +94,11 @@ pub(super) fn draw(drawing: &Drawing<'_>) -> Markup {
 
 fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
     let range = (drawing.downsampled.range.start(), drawing.downsampled.range.end());
-    let levels = levels(drawing.downsampled);
-    let other = drawing.other.map(self::levels).unwrap_or_default();
+    let is_rarely_observed = is_sparse(drawing.downsampled);
+    let line = Line::new(drawing.downsampled, drawing.starts_observed);
+    let other = drawing.other.map(|series| Line::new(series, false)).unwrap_or_default();
     let bars = drawing.candles.map(bars);
-    let scale = Scale::new(frame, range, heights(&levels, &other, bars.as_deref()).into_iter());
+    let scale = Scale::new(frame, range, heights(&line.levels, &other.levels, bars.as_deref()).into_iter());
     let (title_id, text_id) = (format!("title-{name}"), format!("text-{name}"));
     let (low, high) = scale.heights();
     html! {
@@ -154,18 +119,18 @@ fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
                 }
             }
             (axes(&scale))
+            @if !is_rarely_observed { (silences(&scale, &drawing.downsampled.silences, name)) }
             @match &bars {
                 Some(bars) => {
-                    (silences(&scale, drawing.downsampled, None, name))
                     (second_line(&scale, &other, drawing.other))
                     (candles(&scale, bars, name))
                 },
                 None => {
-                    path class="band" d=(band_path(&scale, &levels)) {}
-                    path class="band second" d=(band_path(&scale, &other)) {}
-                    path class="line" d=(line_path(&scale, &levels)) {}
-                    (silences(&scale, drawing.downsampled, Some(&levels), name))
-                    // The second line is above the silences of the first.
+                    path class="band second" d=(other.band_path(&scale)) {}
+                    @if drawing.other.is_some_and(is_sparse) {
+                        path class="band second" d=(other.mark_bands_path(&scale)) {}
+                    }
+                    (first_line(&scale, &line, is_rarely_observed))
                     (second_line(&scale, &other, drawing.other))
                 },
             }
@@ -173,50 +138,31 @@ fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
     }
 }
 
-/// Returns the parts of a time range outside the silences, which are sorted and do not overlap.
-pub(super) fn outside(from: Timestamp, until: Timestamp, silences: &[Silence]) -> Vec<(Timestamp, Timestamp)> {
-    let mut parts = Vec::new();
-    let mut start = from;
-    for silence in silences.iter().filter(|silence| silence.until > from && silence.from < until) {
-        if silence.from > start {
-            parts.push((start, silence.from));
-        }
-        start = silence.until;
+/// Returns the line with its bounds. A part during a silence is dotted. If silences cover almost all of the chart, each
+/// observation beside a silence has a mark.
+fn first_line(scale: &Scale, line: &Line, is_rarely_observed: bool) -> Markup {
+    let unconfirmed = line.unconfirmed_path(scale);
+    html! {
+        path class="band" d=(line.band_path(scale)) {}
+        @if is_rarely_observed { path class="band" d=(line.mark_bands_path(scale)) {} }
+        @if !unconfirmed.is_empty() { path class="unconfirmed" d=(unconfirmed) {} }
+        path class="line" d=(line.confirmed_path(scale)) {}
+        @if is_rarely_observed { path class="marks" d=(line.marks_path(scale)) {} }
     }
-    if start < until {
-        parts.push((start, until));
-    }
-    parts
 }
 
 /// Returns the second line, over a wider line in the colour of the ground, so that it stays visible where two lines
-/// meet. A silence of its source is a gap, because the hatched areas are the silences of the first line.
-fn second_line(scale: &Scale, levels: &[Level], series: Option<&DownsampledSeries>) -> Markup {
-    let silences = series.map_or(&[][..], |series| &series.silences);
-    let mut parts = Vec::new();
-    for level in levels {
-        for (from, until) in outside(level.from, level.until, silences) {
-            // After a silence, a merged step has its last rate only.
-            let is_whole = from == level.from;
-            let (lowest, highest) = if is_whole { (level.lowest, level.highest) } else { (level.last, level.last) };
-            parts.push(Level { from, until, lowest, highest, ..*level });
-        }
-    }
-    // Parts that follow each other without a gap are one path.
-    let paths = parts.chunk_by(|before, after| before.until == after.from).map(|parts| line_path(scale, parts));
-    let path: String = paths.collect();
+/// meet. A silence of its source is a thin dotted line, because the hatched areas are the silences of the first line.
+fn second_line(scale: &Scale, line: &Line, series: Option<&DownsampledSeries>) -> Markup {
+    let (confirmed, unconfirmed) = (line.confirmed_path(scale), line.unconfirmed_path(scale));
     html! {
-        @if !path.is_empty() {
-            path class="halo" d=(path) {}
-            path class="line second" d=(path) {}
+        @if !unconfirmed.is_empty() { path class="unconfirmed second" d=(unconfirmed) {} }
+        @if !confirmed.is_empty() {
+            path class="halo" d=(confirmed) {}
+            path class="line second" d=(confirmed) {}
         }
+        @if series.is_some_and(is_sparse) { path class="marks second" d=(line.marks_path(scale)) {} }
     }
-}
-
-/// Formats a coordinate with one decimal place.
-pub(super) fn px(number: f64) -> String {
-    let text = format!("{number:.1}");
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 fn axes(scale: &Scale) -> Markup {
@@ -241,61 +187,20 @@ fn axes(scale: &Scale) -> Markup {
     }
 }
 
-fn line_path(scale: &Scale, levels: &[Level]) -> String {
-    let mut path = String::new();
-    for (at, level) in levels.iter().enumerate() {
-        let start = if at == 0 { format!("M{} ", px(scale.x(level.from))) } else { "V".to_owned() };
-        // Writing to a String cannot fail.
-        let _ = if level.is_single() {
-            write!(path, "{start}{}", px(scale.y(level.last)))
-        } else {
-            let y = |height| px(scale.y(height));
-            write!(path, "{start}{}V{}V{}", y(level.lowest), y(level.highest), y(level.last))
-        };
-        let _ = write!(path, "H{}", px(scale.x(level.until)));
-    }
-    path
-}
-
-fn band_path(scale: &Scale, levels: &[Level]) -> String {
-    let mut path = String::new();
-    let mut block = |from: f64, until: f64, (low, high): (f64, f64)| {
-        let (x0, x1, y0, y1) = (px(from), px(until), px(scale.y(high)), px(scale.y(low)));
-        let _ = write!(path, "M{x0} {y0}H{x1}V{y1}H{x0}Z");
-    };
-    for level in levels {
-        let (from, until) = (scale.x(level.from), scale.x(level.until));
-        if level.is_single() {
-            block(from, until, level.last_band);
-        } else {
-            // The range of an aggregated step is drawn one pixel wide.
-            block(from, (from + 1.0).min(until), level.band);
-            block((from + 1.0).min(until), until, level.last_band);
-        }
-    }
-    path
-}
-
-/// Draws each silence as a hatched area over the line of the rate, and the unconfirmed rate of the silence as a dotted
-/// line.
-fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Level]>, name: &str) -> Markup {
+/// Draws each silence as a hatched area.
+fn silences(scale: &Scale, silences: &[Silence], name: &str) -> Markup {
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
     let draw_silence = |silence: &Silence| {
         let (from, until) = (scale.x(silence.from), scale.x(silence.until));
-        let unconfirmed = levels.and_then(|levels| levels.iter().rev().find(|level| level.from <= silence.from));
         let (x, y, width, height) = (px(from), px(top), px(until - from), px(bottom - top));
         html! {
-            @if levels.is_some() { rect class="cover" x=(x) y=(y) width=(width) height=(height) {} }
             rect fill=(format!("url(#hatch-{name})")) x=(x) y=(y) width=(width) height=(height) {}
-            @if let Some(level) = unconfirmed {
-                path class="unconfirmed" d=(format!("M{x} {}H{}", px(scale.y(level.last)), px(until))) {}
-            }
             @if until - from > LABEL_WIDTH {
                 text class="mark middle silent" x=(px(f64::midpoint(from, until))) y=(px(top + 16.0)) { "silent" }
             }
         }
     };
-    html! { @for silence in &downsampled.silences { (draw_silence(silence)) } }
+    html! { @for silence in silences { (draw_silence(silence)) } }
 }
 
 fn candles(scale: &Scale, bars: &[Bar], name: &str) -> Markup {
@@ -332,57 +237,12 @@ fn candles(scale: &Scale, bars: &[Bar], name: &str) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chart_line::tests::line;
     use super::*;
-    use crate::analysis::{LegRate, Legs};
-    use crate::domain::Rate;
-    use crate::query::{Derivation, Range};
 
-    fn level(from: i64, until: i64, rates: [&str; 3]) -> Level {
-        let rate = |text| Legs::One(LegRate { rate: Rate::parse(text).unwrap(), inverted: false });
-        let [lowest, highest, last] = rates.map(rate);
-        let step = Step { from: Timestamp::from_micros(from), lowest, highest, last };
-        Level::new(&step, Timestamp::from_micros(until))
-    }
-
-    #[test]
-    fn lines_are_horizontal_and_vertical() {
-        let levels = [level(0, 50, ["1.0"; 3]), level(50, 80, ["2.0"; 3]), level(80, 100, ["1.0", "3.0", "2.0"])];
-        let frame = Frame { width: 100.0, height: 100.0, left: 0.0, right: 0.0, top: 0.0, bottom: 0.0, ..Frame::WIDE };
-        let times = (Timestamp::from_micros(0), Timestamp::from_micros(100));
-        let path = line_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels);
-        // Only horizontal and vertical commands. An aggregated column shows its lowest and its highest rate.
-        assert_eq!(path, "M0 93.1H50V50H80V93.1V6.9V50H100");
-        let band = band_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels[..1]);
-        assert_eq!(band, "M0 90.9H50V95.3H0Z");
-    }
-
-    #[test]
-    fn second_line_has_a_gap_for_each_silence_of_its_source() {
-        let levels = [level(0, 50, ["1.0"; 3]), level(50, 100, ["1.0", "3.0", "2.0"])];
-        let at = Timestamp::from_micros;
-        let check = |silences: &[(i64, i64)], expect: &str| {
-            let frame =
-                Frame { width: 100.0, height: 100.0, left: 0.0, right: 0.0, top: 0.0, bottom: 0.0, ..Frame::WIDE };
-            let scale = Scale::new(frame, (at(0), at(100)), [1.0, 3.0].into_iter());
-            let silences = silences.iter().map(|(from, until)| Silence { from: at(*from), until: at(*until) });
-            let series = DownsampledSeries {
-                derivation: Derivation::Direct,
-                legs: Vec::new(),
-                range: Range::new(Some(at(0)), Some(at(100))).unwrap(),
-                steps: Vec::new(),
-                is_exact: false,
-                move_count: 0,
-                lowest: None,
-                highest: None,
-                silences: silences.collect(),
-                stale_limits_us: Vec::new(),
-            };
-            let html = second_line(&scale, &levels, Some(&series)).into_string();
-            assert!(html.contains(&format!("line second\" d=\"{expect}\"")), "{html}");
-        };
-        check(&[], "M0 93.1H50V93.1V6.9V50H100");
-        check(&[(20, 40)], "M0 93.1H20M40 93.1H50V93.1V6.9V50H100");
-        check(&[(20, 60), (90, 100)], "M0 93.1H20M60 50H90");
+    fn levels(steps: &[(i64, &'static str)]) -> Vec<Level> {
+        let steps: Vec<(i64, [&str; 3])> = steps.iter().map(|(from, rate)| (*from, [*rate; 3])).collect();
+        line(&steps, &[]).levels
     }
 
     #[test]
@@ -397,16 +257,12 @@ mod tests {
                 assert!((scale.y(levels[0].last) - middle).abs() < 2.0, "{}", scale.y(levels[0].last));
             }
         };
-        check(&[level(0, 100, ["87.4500"; 3])], &[], &["87.0", "87.2", "87.4", "87.6", "87.8"]);
-        let pegged = [level(0, 50, ["0.28490"; 3]), level(50, 100, ["0.28490"; 3])];
+        check(&levels(&[(0, "87.4500")]), &[], &["87.0", "87.2", "87.4", "87.6", "87.8"]);
+        let pegged = levels(&[(0, "0.28490"), (50, "0.28490")]);
         check(&pegged, &[], &["0.2835", "0.2840", "0.2845", "0.2850", "0.2855", "0.2860", "0.2865"]);
         // The possible true rates of few digits are wider than that.
-        check(&[level(0, 100, ["0.00008"; 3])], &[], &["0.000076", "0.000078", "0.000080", "0.000082", "0.000084"]);
+        check(&levels(&[(0, "0.00008")]), &[], &["0.000076", "0.000078", "0.000080", "0.000082", "0.000084"]);
         // A second line with another rate gives a scale for both.
-        check(
-            &[level(0, 100, ["87.4500"; 3])],
-            &[level(0, 100, ["88.0"; 3])],
-            &["87.5", "87.6", "87.7", "87.8", "87.9", "88.0"],
-        );
+        check(&levels(&[(0, "87.4500")]), &levels(&[(0, "88.0")]), &["87.5", "87.6", "87.7", "87.8", "87.9", "88.0"]);
     }
 }

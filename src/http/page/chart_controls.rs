@@ -1,11 +1,9 @@
-//! The controls of a chart, each a link with the address of another chart, and the links to its data.
+//! The controls of a chart, each a link with the address of another chart.
 
 use maud::{Markup, html};
 
 use super::chart_data::ChartData;
 use super::chart_parameters::{Address, CandleLength, RANGES, Until};
-use crate::domain::Timestamp;
-use crate::query::Derivation;
 
 /// Returns a link of a group of choices. The current choice is marked, also for screen readers.
 fn choice(link: &Address, text: &str, is_current: bool) -> Markup {
@@ -87,53 +85,6 @@ pub(super) fn controls(data: &ChartData) -> Markup {
                     }
                 }))
             }
-        }
-    }
-}
-
-/// Returns a time with whole seconds, rounded up, as a parameter.
-fn time_parameter(time: Timestamp) -> String {
-    let rest_us = time.micros().rem_euclid(Timestamp::SECOND_US);
-    let second = if rest_us == 0 { time } else { time.saturating_add_us(Timestamp::SECOND_US - rest_us) };
-    second.to_chrono().format("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Returns the link to the data of a chart as CSV, and the command that writes it as Parquet.
-pub(super) fn downloads(data: &ChartData) -> Markup {
-    let (downsampled, pair) = (&data.downsampled, data.pair);
-    let (start, end) = (time_parameter(downsampled.range.start()), time_parameter(downsampled.range.end()));
-    let times = format!("start_time={start}&end_time={end}&format=csv");
-    // Derived rates have no history. A merged chart has more rates than one response.
-    let published = downsampled.legs.first().filter(|_| downsampled.legs.len() == 1).map(|leg| &leg.series);
-    let (link, text, shape) = match (published, data.address.candles) {
-        (Some(series), None) if downsampled.is_exact => {
-            let link = format!("/v1/history?pair={}&source={}&{times}", series.pair, series.source);
-            let text = match downsampled.derivation {
-                Derivation::Direct => "CSV of the rates".to_owned(),
-                Derivation::Inverse | Derivation::Cross => format!("CSV of the published rates, {}", series.pair),
-            };
-            (link, text, String::new())
-        }
-        (_, length) => {
-            let length = length.unwrap_or_else(|| CandleLength::of(data.address.range.candles));
-            let name = if published.is_some() { "source" } else { "leg_sources" };
-            let sources: Vec<&str> = downsampled.legs.iter().map(|leg| leg.series.source.as_str()).collect();
-            let sources = format!("{name}={}", sources.join(","));
-            let link = format!("/v1/candles?pair={pair}&{sources}&interval={}&{times}", length.name());
-            let shape = format!(" --shape candles --interval {}", length.name());
-            (link, format!("CSV of candles of {}", length.text), shape)
-        }
-    };
-    let legs = downsampled.legs.iter().map(|leg| format!("--pair {} --source {}", leg.series.pair, leg.series.source));
-    let legs = legs.collect::<Vec<_>>().join(" ");
-    let command = format!("silkrate export rates.parquet {legs}{shape} --from {start} --to {end}");
-    html! {
-        p class="downloads" {
-            a href=(link) { (text) }
-            ". As Parquet"
-            @if downsampled.derivation != Derivation::Direct { ", the published rates" }
-            // A flag is not broken at its hyphens.
-            ": " code { @for word in command.split(' ') { span { (word) } " " } }
         }
     }
 }

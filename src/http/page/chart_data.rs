@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::chart_parameters::{
     Address, CANDLES_MAX, CandleLength, ChartParameters, ChartRange, RANGE_ALL, RANGE_DEFAULT, Sources, Until,
 };
-use crate::domain::{Currency, Pair, ScanOrder, Source, Span, Timestamp};
+use super::grouping::{Freshness, freshness};
+use crate::domain::{Currency, Pair, ScanOrder, SeriesKey, Source, Span, Timestamp};
 use crate::latest_quotes::LatestQuote;
 use crate::query::{
     BucketsRequest, CandleRow, CandlesRequest, ChangeRequest, ChangeStart, DOWNSAMPLE_ITEMS_MAX, DownsampleRequest,
-    DownsampledSeries, Moment, QueryError, Range, RateAnswer, RateRequest, Reader, SeriesFilter, SeriesRequest,
-    WindowChange,
+    DownsampledSeries, Moment, QueryError, Range, RateAnswer, RateRequest, Reader, RunsRequest, SeriesFilter,
+    SeriesRequest, WindowChange,
 };
 
 /// The number of time columns of a chart: no screen shows more.
@@ -45,6 +46,10 @@ pub(super) struct ChartData {
     pub(super) choices: Vec<Sources>,
     /// Other pairs of the currency of the page, most of them crosses.
     pub(super) crosses: Vec<Pair>,
+    /// How recent the rates of all pairs together are.
+    pub(super) freshness: Freshness,
+    /// The published series of both lines, each with the time at which its run in force at the start of the range began.
+    pub(super) published: Vec<(SeriesKey, Timestamp)>,
 }
 
 /// The sources of a request: one for all legs, or one for each leg.
@@ -138,11 +143,13 @@ fn data_span(reader: &Reader, rate: &RateAnswer) -> Result<Option<(Timestamp, Ti
 }
 
 /// Returns the range and the end of a chart. The chart of a stale rate ends at its last observation unless the address
-/// says otherwise, and shows the whole history if the history is shorter than the default range.
+/// says otherwise. It shows the whole history if no rate of any pair is fresh, or if the history is shorter than the
+/// default range.
 fn range_and_end(
     reader: &Reader,
     chart: &ChartParameters,
     rate: Option<&RateAnswer>,
+    freshness: Freshness,
 ) -> Result<(&'static ChartRange, Until, Option<Timestamp>), QueryError> {
     let is_stale = rate.is_some_and(|rate| rate.is_stale);
     let until = match chart.until {
@@ -157,7 +164,8 @@ fn range_and_end(
     let Some((first, last)) = span else { return Ok((chart.range.unwrap_or(RANGE_DEFAULT), Until::Now, None)) };
     let default_start = RANGE_DEFAULT.window.and_then(|window| window.before(last));
     let is_short = default_start.is_some_and(|start| first > start);
-    let range = chart.range.unwrap_or(if is_short { RANGE_ALL } else { RANGE_DEFAULT });
+    let is_whole = is_short || freshness != Freshness::Fresh;
+    let range = chart.range.unwrap_or(if is_whole { RANGE_ALL } else { RANGE_DEFAULT });
     let start = range.window.and_then(|window| window.before(last)).unwrap_or(first).min(last);
     let tail_us = (last.micros_since(start) / TAIL_DIVISOR).max(TAIL_MIN_US);
     Ok((range, until, Some(last.saturating_add_us(tail_us))))
@@ -270,7 +278,8 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
     let wanted = chart.sources.as_ref().map(|sources| directed(sources, chart.invert));
     let mut selection = Selection::new(reader, pair, wanted.as_ref());
     let rate = selection.read_rate(reader, pair)?;
-    let (range, until, end) = range_and_end(reader, chart, rate.as_ref())?;
+    let freshness = freshness(|| reader.latest_quotes().quotes.iter().map(|quote| &**quote));
+    let (range, until, end) = range_and_end(reader, chart, rate.as_ref(), freshness)?;
     let downsampled = reader.downsample(&selection.downsample(pair, range.window, end))?.body;
     let sources = Sources::of_legs(downsampled.legs.iter().map(|leg| &leg.series.source));
     let other = match &chart.with {
@@ -318,6 +327,7 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
     };
     let choices = choices(reader, chart.pair)?;
     let crosses = crosses(reader, pair);
+    let published = published(reader, std::iter::once(&downsampled).chain(other.as_ref().map(|(_, other)| other)))?;
     Ok(ChartData {
         address,
         pair,
@@ -330,7 +340,36 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
         silent_before_move,
         choices,
         crosses,
+        freshness,
+        published,
     })
+}
+
+/// Returns the published series of lines, each with the time at which its run in force at the start of its range began.
+fn published<'a>(
+    reader: &Reader,
+    lines: impl Iterator<Item = &'a DownsampledSeries>,
+) -> Result<Vec<(SeriesKey, Timestamp)>, QueryError> {
+    let mut found: Vec<(SeriesKey, Timestamp)> = Vec::new();
+    for (leg, start) in lines.flat_map(|line| line.legs.iter().map(|leg| (leg, line.range.start()))) {
+        if found.iter().any(|(series, _)| *series == leg.series) {
+            continue;
+        }
+        let request = RunsRequest {
+            pair: leg.series.pair,
+            source: Some(leg.series.source.clone()),
+            range: Range::new(Some(start), Some(start))?.into(),
+            zone: None,
+            order: ScanOrder::Ascending,
+            include_baseline: true,
+            known_time: None,
+            after: None,
+            limit: 1,
+        };
+        let baseline = reader.runs(&request)?.body.baseline;
+        found.push((leg.series.clone(), baseline.map_or(start, |run| run.first_observed_time)));
+    }
+    Ok(found)
 }
 
 /// Returns a series with the range of another series. Steps before the range are merged into its first step.

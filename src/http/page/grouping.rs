@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Currency, Pair, SeriesKey, Timestamp};
-use crate::latest_quotes::RateState;
+use crate::latest_quotes::{LatestQuote, RateState};
 use crate::query::QuoteChanges;
 
 /// A stale series that was not confirmed for this time is old.
@@ -31,8 +31,8 @@ pub(super) struct Group<'a> {
     pub(super) chosen: &'a QuoteChanges,
     /// All series that are not old, sorted by pair and source.
     pub(super) series: Vec<&'a QuoteChanges>,
-    /// Number of old series, which are not in `series`.
-    pub(super) old_count: usize,
+    /// The old series, which are not in `series`.
+    pub(super) old: Vec<&'a QuoteChanges>,
 }
 
 /// The arrangement of all series.
@@ -59,14 +59,14 @@ pub(super) fn usual_direction(pair: Pair) -> Pair {
     }
 }
 
-/// Returns how recent the rates are. Archived sources count only if all sources are archived.
-fn freshness(quotes: &[QuoteChanges]) -> Freshness {
-    if quotes.iter().any(|changes| !changes.quote.is_archived && changes.quote.state != RateState::Stale) {
+/// Returns how recent the latest rates are. Archived sources count only if all sources are archived.
+pub(super) fn freshness<'a, I: Iterator<Item = &'a LatestQuote>>(quotes: impl Fn() -> I) -> Freshness {
+    if quotes().any(|quote| !quote.is_archived && quote.state != RateState::Stale) {
         return Freshness::Fresh;
     }
     let newest = |with_archived: bool| {
-        let wanted = quotes.iter().filter(|changes| with_archived || !changes.quote.is_archived);
-        wanted.map(|changes| changes.quote.run.last_observed_time).max()
+        let wanted = quotes().filter(|quote| with_archived || !quote.is_archived);
+        wanted.map(|quote| quote.run.last_observed_time).max()
     };
     newest(false).or_else(|| newest(true)).map_or(Freshness::Fresh, Freshness::Stale)
 }
@@ -79,7 +79,7 @@ pub(super) fn arrange(
     now: Timestamp,
     mut choose: impl FnMut(Pair) -> Option<SeriesKey>,
 ) -> Grouping<'_> {
-    let freshness = freshness(quotes);
+    let freshness = freshness(|| quotes.iter().map(|changes| &*changes.quote));
     let reference = match freshness {
         Freshness::Fresh => now,
         Freshness::Stale(newest) => newest,
@@ -89,12 +89,12 @@ pub(super) fn arrange(
         let age_us = reference.micros_since(quote.run.last_observed_time);
         quote.is_archived || (quote.state == RateState::Stale && age_us > OLD_AFTER_US)
     };
-    let mut by_pair: BTreeMap<Pair, (Vec<&QuoteChanges>, usize)> = BTreeMap::new();
+    let mut by_pair: BTreeMap<Pair, [Vec<&QuoteChanges>; 2]> = BTreeMap::new();
     let (mut old, mut archived) = (Vec::new(), Vec::new());
     for changes in quotes {
-        let (series, old_count) = by_pair.entry(usual_direction(changes.quote.series.pair)).or_default();
+        let [series, old_of_pair] = by_pair.entry(usual_direction(changes.quote.series.pair)).or_default();
         if is_old(changes) {
-            *old_count += 1;
+            old_of_pair.push(changes);
             if changes.quote.is_archived { &mut archived } else { &mut old }.push(changes);
         } else {
             series.push(changes);
@@ -102,10 +102,10 @@ pub(super) fn arrange(
     }
     old.extend(archived);
     let (mut usd, mut other) = (Vec::new(), Vec::new());
-    for (pair, (series, old_count)) in by_pair {
+    for (pair, [series, old]) in by_pair {
         let Some(first) = series.first() else { continue };
         let chosen = choose(pair).and_then(|key| series.iter().find(|changes| changes.quote.series == key));
-        let group = Group { pair, chosen: chosen.unwrap_or(first), series, old_count };
+        let group = Group { pair, chosen: chosen.unwrap_or(first), series, old };
         if pair.quote() == Currency::USD { &mut usd } else { &mut other }.push(group);
     }
     Grouping { usd, other, old, freshness }
@@ -116,7 +116,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::latest_quotes::LatestQuote;
     use crate::query::latest_tests::{key, quote};
 
     const DAY: i64 = Timestamp::DAY_US;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::Site;
 use super::event::event;
-use super::grouping::{Group, arrange};
+use super::grouping::{Freshness, Group, Grouping, arrange};
 use super::sections::{Sections, main_part, sections};
 use super::sparkline::{self, sparkline};
 use super::table;
@@ -34,7 +34,7 @@ const RENDER_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum age of a rendering. An older rendering is replaced even without a commit, because the windows of changes
 /// move.
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
-/// Maximum age of the picture of a month. In a minute, it moves by less than a hundredth of a pixel.
+/// Maximum age of a picture. In a minute, it moves by less than a hundredth of a pixel.
 const PICTURE_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
 /// Maximum number of runs or observed instants that are read for a picture: a run every three seconds.
 const PICTURE_ITEMS_MAX: u64 = 1_000_000;
@@ -55,10 +55,12 @@ struct Update<'a> {
     rows: Vec<(&'a str, &'a str)>,
 }
 
-/// The picture of a month, and when it was drawn.
+/// The picture of a series, and when it was drawn.
 #[derive(Clone)]
 struct Picture {
     drawn: Timestamp,
+    /// Whether the picture spans the whole series, not the last month.
+    is_whole: bool,
     html: Arc<str>,
 }
 
@@ -164,7 +166,7 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
                 tracing::error!(%error, "cannot choose among the sources of a pair");
             }
             let previous = previous.as_deref();
-            let pictures = pictures(reader, grouping.usd.iter().chain(&grouping.other), previous, now)?;
+            let pictures = pictures(reader, &grouping, previous, now)?;
             let html = pictures.iter().map(|(series, picture)| (series.clone(), Arc::clone(&picture.html))).collect();
             let known = previous.into_iter().flat_map(|previous| &previous.sections.rows);
             let known = known.map(|row| (&*row.id, row)).collect();
@@ -186,35 +188,39 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
         .map(|read| read.answer)
 }
 
-/// Draws the picture of the last month of each chosen series. A recent picture is taken from `previous`.
-fn pictures<'a>(
+/// Draws the picture of each chosen series. A recent picture is taken from `previous`.
+fn pictures(
     reader: &Reader,
-    groups: impl Iterator<Item = &'a Group<'a>>,
+    grouping: &Grouping<'_>,
     previous: Option<&Rendering>,
     now: Timestamp,
 ) -> Result<HashMap<SeriesKey, Picture>, QueryError> {
+    let is_whole = grouping.freshness != Freshness::Fresh;
     let mut pictures = HashMap::new();
-    for group in groups {
+    for group in grouping.usd.iter().chain(&grouping.other) {
         let quote = &group.chosen.quote;
         let recent = previous.and_then(|previous| previous.pictures.get(&quote.series));
-        let recent = recent.filter(|picture| (0..PICTURE_AGE_MAX_US).contains(&now.micros_since(picture.drawn)));
+        let recent = recent.filter(|picture| {
+            picture.is_whole == is_whole && (0..PICTURE_AGE_MAX_US).contains(&now.micros_since(picture.drawn))
+        });
         let picture = match recent {
             Some(picture) => picture.clone(),
-            None => Picture { drawn: now, html: picture(reader, group)?.into() },
+            None => Picture { drawn: now, is_whole, html: picture(reader, group, is_whole)?.into() },
         };
         pictures.insert(quote.series.clone(), picture);
     }
     Ok(pictures)
 }
 
-/// Draws the last month of the chosen series of a group. The month of a stale series ends at its last observation.
-fn picture(reader: &Reader, group: &Group<'_>) -> Result<String, QueryError> {
+/// Draws the chosen series of a group: its last month, or all its data. The picture of a stale series ends at its last
+/// observation.
+fn picture(reader: &Reader, group: &Group<'_>, is_whole: bool) -> Result<String, QueryError> {
     let quote = &group.chosen.quote;
     let request = DownsampleRequest {
         pair: quote.series.pair,
         source: None,
         leg_sources: vec![quote.series.source.clone()],
-        window: Some(sparkline::WINDOW),
+        window: (!is_whole).then_some(sparkline::WINDOW),
         end: (quote.state == RateState::Stale).then_some(quote.run.last_observed_time),
         columns: sparkline::COLUMNS,
         items_max: PICTURE_ITEMS_MAX,
@@ -224,7 +230,7 @@ fn picture(reader: &Reader, group: &Group<'_>) -> Result<String, QueryError> {
         Err(QueryError::Cancelled) => Err(QueryError::Cancelled),
         // The picture is left out if its data cannot be read or is too much. The other cells report unreadable data.
         Err(error) => {
-            tracing::debug!(series = %quote.series, %error, "a picture of a month is left out");
+            tracing::debug!(series = %quote.series, %error, "a picture is left out");
             Ok(String::new())
         }
     }

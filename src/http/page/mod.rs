@@ -7,9 +7,12 @@ mod assets;
 mod chart;
 mod chart_controls;
 mod chart_data;
+mod chart_line;
 mod chart_parameters;
 mod chart_points;
+mod chart_silences;
 mod data_table;
+mod downloads;
 mod event;
 mod grouping;
 mod labels;
@@ -60,6 +63,7 @@ pub(super) fn routes(site: Site) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/pair/{base}/{quote}", get(pair::pair))
+        .route("/pair/{spelling}", get(pair::other_spelling))
         .route("/live", get(live::live))
         .route("/assets/{name}", get(assets::asset))
         .with_state(Arc::new(page))

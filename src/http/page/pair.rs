@@ -12,11 +12,14 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use super::chart::{Drawing, draw};
-use super::chart_controls::{controls, downloads};
+use super::chart_controls::controls;
 use super::chart_data::{ChartData, read};
 use super::chart_parameters::{QueryFields, Sources, Until, chart_parameters};
 use super::chart_points::points;
+use super::chart_silences::is_sparse;
 use super::data_table::{data_table, silence_text};
+use super::downloads::downloads;
+use super::grouping::Freshness;
 use super::labels::{FormattedRate, clock_text, day_text, digits_word, millis, time_then_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
@@ -32,17 +35,8 @@ pub(super) async fn pair(
     fields: Result<Query<QueryFields>, QueryRejection>,
 ) -> Response {
     let currencies = page.site.rates.currencies();
-    let pair = match Pair::parse(&format!("{base}/{quote}"), currencies) {
-        Ok(pair) => pair,
-        Err(error) => {
-            let upper = format!("{base}/{quote}").to_uppercase();
-            return match Pair::parse(&upper, currencies) {
-                Ok(pair) => to_upper_case(pair, query.as_deref()),
-                // The pair is part of the path, so an invalid pair is a 404.
-                Err(_) => problem(StatusCode::NOT_FOUND, &error.to_string()),
-            };
-        }
-    };
+    let path = format!("{base}/{quote}");
+    let Ok(pair) = Pair::parse(&path, currencies) else { return redirect(&page, &path, query.as_deref()) };
     let fields = match fields {
         Ok(Query(fields)) => fields,
         Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
@@ -67,10 +61,25 @@ pub(super) async fn pair(
     }
 }
 
-/// Redirects to the address of a pair in upper case, with the same parameters.
-fn to_upper_case(pair: Pair, query: Option<&str>) -> Response {
-    let query = query.map_or(String::new(), |query| format!("?{query}"));
-    Redirect::permanent(&format!("/pair/{}/{}{query}", pair.base(), pair.quote())).into_response()
+/// `GET /pair/{spelling}`: a pair that is written as in the parameters of `/v1`, such as `KGSUSD` or `kgs-usd`.
+pub(super) async fn other_spelling(
+    State(page): State<Arc<Page>>,
+    Path(spelling): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    redirect(&page, &spelling, query.as_deref())
+}
+
+/// Redirects from another spelling of a pair to its address, with the same parameters. The pair is part of the path, so
+/// an invalid pair is a 404.
+fn redirect(page: &Page, spelling: &str, query: Option<&str>) -> Response {
+    match Pair::parse_spelling(spelling, page.site.rates.currencies()) {
+        Ok(pair) => {
+            let query = query.map_or(String::new(), |query| format!("?{query}"));
+            Redirect::permanent(&format!("/pair/{}/{}{query}", pair.base(), pair.quote())).into_response()
+        }
+        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+    }
 }
 
 /// Returns where the rates come from, in the direction of the chart.
@@ -88,8 +97,10 @@ fn body(data: &ChartData) -> Markup {
     let rows: Vec<String> = all.flat_map(|series| &series.legs).map(|leg| table::row_id(&leg.series)).collect();
     let now = data.rate.as_ref().map_or(downsampled.range.end(), |rate| rate.time);
     html! {
-        section id="chart" data-rows=(rows.join(" ")) data-now=(millis(now)) {
+        section id="chart" data-rows=(rows.join(" ")) data-now=(millis(now))
+            class=[(data.freshness != Freshness::Fresh).then_some("none-fresh")] {
             p class="crumb" { a href="/" { "All latest rates" } }
+            (table::none_fresh(data.freshness, now))
             h1 { (data.pair) " " span class="source" { "from " (origin(downsampled)) } }
             (latest_rate(data))
             (controls(data))
@@ -179,7 +190,18 @@ fn figure(data: &ChartData) -> Markup {
     let title = format!("{}, {}", title(data), data.address.range.text);
     let other = data.other.as_ref().map(|(_, other)| other);
     let summary = summary(data);
-    let drawing = Drawing { downsampled, other, candles: data.candles.as_deref(), title: &title, summary: &summary };
+    let drawing = Drawing {
+        downsampled,
+        // A run of each leg begins at the start of the range.
+        starts_observed: downsampled.legs.iter().all(|leg| {
+            let start = downsampled.range.start();
+            data.published.iter().any(|(series, run_start)| *series == leg.series && *run_start == start)
+        }),
+        other,
+        candles: data.candles.as_deref(),
+        title: &title,
+        summary: &summary,
+    };
     html! {
         figure {
             div class="plot" { (draw(&drawing)) }
@@ -192,9 +214,16 @@ fn figure(data: &ChartData) -> Markup {
     }
 }
 
+/// Returns what a mark of a chart is.
+fn observation_text(series: &DownsampledSeries) -> &'static str {
+    if series.legs.len() > 1 { "observation of both legs" } else { "observation" }
+}
+
 fn legend(data: &ChartData) -> Markup {
     let downsampled = &data.downsampled;
     let name = |series: &DownsampledSeries| format!("{}, {}", origin(series), digits_word(series.derivation));
+    let is_rarely_observed = is_sparse(downsampled);
+    let is_silent = |series: &DownsampledSeries| !series.silences.is_empty();
     html! {
         ul class="legend" {
             @if data.candles.is_some() {
@@ -203,22 +232,33 @@ fn legend(data: &ChartData) -> Markup {
                 li { span class="key open" {} "so far: not complete yet" }
             } @else {
                 li {
-                    span class="key line" {}
-                    @if data.other.is_some() { (name(downsampled)) } @else { "rate; in force until the next rate" }
+                    span class=(if is_rarely_observed { "key observed" } else { "key line" }) {}
+                    @if data.other.is_some() { (name(downsampled)) @if is_rarely_observed { ": " } }
+                    @if is_rarely_observed { (observation_text(downsampled)) }
+                    @else if data.other.is_none() { "rate; in force until the next rate" }
                 }
                 li { span class="key band" {} "possible true rate" }
+                @if is_silent(downsampled) {
+                    li {
+                        span class="key unconfirmed" {}
+                        @if is_rarely_observed { "last rate, not confirmed: " (silence_text(&downsampled.stale_limits_us)) }
+                        @else { "last rate before a silence, not confirmed since" }
+                    }
+                }
             }
             @if let Some((_, other)) = &data.other {
                 li {
-                    span class="key line second" {}
-                    (name(other))
-                    @if !other.silences.is_empty() { "; a gap where it is silent" }
+                    span class=(if is_sparse(other) { "key observed second" } else { "key line second" }) {}
+                    (name(other)) @if is_sparse(other) { ": " (observation_text(other)) }
+                }
+                @if is_silent(other) {
+                    li {
+                        span class="key unconfirmed second" {}
+                        (origin(other)) ", not confirmed: " (silence_text(&other.stale_limits_us))
+                    }
                 }
             }
-            li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) }
-            @if data.candles.is_none() && !downsampled.silences.is_empty() {
-                li { span class="key unconfirmed" {} "last rate before a silence, not confirmed since" }
-            }
+            @if !is_rarely_observed { li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) } }
         }
     }
 }
@@ -246,6 +286,14 @@ fn summary(data: &ChartData) -> String {
     let feed = if downsampled.legs.len() > 1 { "A feed" } else { "The feed" };
     let silences = match downsampled.silences.as_slice() {
         [] => String::new(),
+        _ if is_sparse(downsampled) && data.candles.is_some() => format!(" {feed} was silent for most of this time."),
+        [only] if (only.from, only.until) == (downsampled.range.start(), downsampled.range.end()) => {
+            format!(" {feed} was silent for all of this time: the dotted line is not confirmed.")
+        }
+        _ if is_sparse(downsampled) => format!(
+            " {feed} was silent for most of this time: observations are marked, and the dotted line between them is not \
+             confirmed."
+        ),
         [_] => format!(" {feed} was silent once."),
         many => format!(" {feed} was silent {} times.", many.len()),
     };

@@ -249,6 +249,12 @@ fn mark_text(mark: NaiveDateTime, step: TickStep) -> String {
     utc.format(form).to_string()
 }
 
+/// Formats a coordinate with one decimal place.
+pub(super) fn px(number: f64) -> String {
+    let text = format!("{number:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::grouping::{Freshness, Group, Grouping};
 use super::labels::millis;
-use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, row, row_id};
+use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, picture_heading, row, row_id};
 use crate::domain::{SeriesKey, Timestamp};
 use crate::query::QuoteChanges;
 
@@ -36,7 +36,7 @@ pub(super) struct Sections {
     pub(super) html: Arc<str>,
 }
 
-/// Renders the sections. `pictures` has the picture of the last month of each chosen series. A row that has not changed
+/// Renders the sections. `pictures` has the picture of each chosen series. A row that has not changed
 /// is taken from `known`. `total` is the number of series, of which at most those of `grouping` are shown.
 pub(super) fn sections(
     grouping: &Grouping<'_>,
@@ -49,6 +49,7 @@ pub(super) fn sections(
         grouping.usd.iter().chain(&grouping.other).map(|group| group.series.len()).sum::<usize>() + grouping.old.len();
     let is_open = grouping.usd.len() + grouping.other.len() <= OPEN_ROWS;
     let is_fresh = grouping.freshness == Freshness::Fresh;
+    let headings = group_headings(grouping.freshness);
     (shown, total, is_open, is_fresh).hash(&mut page.frame_hash);
     let usd = page.groups("usd", &grouping.usd);
     let other = page.groups("other", &grouping.other);
@@ -64,7 +65,7 @@ pub(super) fn sections(
                             "An inverse is derived."
                             @if shown < total { " The page shows the first " (shown) " of " (total) " series." }
                         }
-                        (group_headings())
+                        (headings)
                         (usd)
                     }
                 }
@@ -75,7 +76,7 @@ pub(super) fn sections(
                     div class="scroll" {
                         table class="pairs" id="other" {
                             caption class="unseen" { "Other published pairs" }
-                            (group_headings())
+                            (headings)
                             (other)
                         }
                     }
@@ -86,7 +87,7 @@ pub(super) fn sections(
                     summary {
                         "Show archived sources and series not confirmed for a month (" (grouping.old.len()) ")"
                     }
-                    (series_table("Archived sources, and series not confirmed for a month.", &old))
+                    (series_table(&html! { "Archived sources, and series not confirmed for a month." }, &old))
                 }
             }
         }
@@ -94,16 +95,20 @@ pub(super) fn sections(
     Sections { frame_hash, rows: page.rows, html: html.into_string().into() }
 }
 
-fn group_headings() -> Markup {
+fn group_headings(freshness: Freshness) -> Markup {
     html! {
         colgroup { @for (_, class) in GROUP_COLUMNS { col class=(class); } }
         thead { tr {
-            @for (heading, class) in GROUP_COLUMNS { th scope="col" class=(class) { (heading) } }
+            @for (heading, class) in GROUP_COLUMNS {
+                th scope="col" class=(class) {
+                    @if class == "picture" { (picture_heading(freshness)) } @else { (heading) }
+                }
+            }
         } }
     }
 }
 
-fn series_table(caption: &str, rows: &[Markup]) -> Markup {
+fn series_table(caption: &Markup, rows: &[Markup]) -> Markup {
     html! {
         div class="scroll" {
             table role="table" class="series" {
@@ -159,12 +164,17 @@ impl Renderer<'_> {
     }
 
     fn group(&mut self, group: &Group<'_>) -> Markup {
-        (group.series.len(), group.old_count).hash(&mut self.frame_hash);
+        group.series.len().hash(&mut self.frame_hash);
+        for changes in &group.old {
+            row_id(&changes.quote.series).hash(&mut self.frame_hash);
+        }
         let picture = self.pictures.get(&group.chosen.quote.series).map_or("", |picture| &**picture);
         let top = self.push(&group_id(group.pair), group_row(group, picture));
         let series: Vec<Markup> = group.series.iter().map(|changes| self.series(changes)).collect();
-        let caption =
-            format!("All sources of {} and {}.{}", group.pair, group.pair.inverse(), old_note(group.old_count));
+        let caption = html! {
+            @if group.old.is_empty() { "All sources of " } @else { "Sources of " }
+            (group.pair) " and " (group.pair.inverse()) "." (old_note(&group.old))
+        };
         html! {
             tbody data-find=(search_words(group)) {
                 (top)
@@ -174,11 +184,20 @@ impl Renderer<'_> {
     }
 }
 
-fn old_note(old_count: usize) -> String {
-    match old_count {
-        0 => String::new(),
-        1 => " One more series is archived or was not confirmed for a month; it is below.".to_owned(),
-        many => format!(" {many} more series are archived or were not confirmed for a month; they are below."),
+/// Returns links to the series of a pair that are in the section of old series.
+fn old_note(old: &[&QuoteChanges]) -> Markup {
+    let count = old.len();
+    html! {
+        @if count > 0 {
+            " " (count) " more " @if count == 1 { "is" } @else { "are" }
+            " archived or not confirmed for a month, below: "
+            @for (at, changes) in old.iter().enumerate() {
+                @let series = &changes.quote.series;
+                @if at > 0 { ", " }
+                a href=(format!("#{}", row_id(series))) { (series.pair) " " (series.source) }
+            }
+            "."
+        }
     }
 }
 

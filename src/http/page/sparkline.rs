@@ -1,6 +1,6 @@
-//! A small picture of the last month of a rate, as inline SVG, for a row of the table.
+//! A small picture of a rate over time, as inline SVG, for a row of the table.
 //!
-//! **Invariant**: like in a chart, lines are horizontal and vertical, and a silence is a gap in the line.
+//! **Invariant**: like in a chart, lines are horizontal and vertical, and the line of a silence is dotted.
 
 #![allow(clippy::float_arithmetic, reason = "only pixels are computed here, never the digits of a response")]
 
@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::chart::{outside, px};
+use super::chart_silences::{confirmed, unconfirmed};
 use super::labels::FormattedRate;
-use super::scale::height;
+use super::scale::{height, px};
 use crate::domain::{Span, SpanUnit, Timestamp};
 use crate::query::DownsampledSeries;
 
-/// The length of the picture in time.
+/// The length of the picture in time, unless it spans the whole series.
 pub(super) const WINDOW: Span = Span::new(30, SpanUnit::Day);
 /// Number of time columns of the picture.
 pub(super) const COLUMNS: u32 = 120;
@@ -42,30 +42,43 @@ pub(super) fn sparkline(downsampled: &DownsampledSeries) -> Markup {
         let part = if low < high { (height - low) / (high - low) } else { 0.5 };
         HEIGHT - MARGIN - part * (HEIGHT - 2.0 * MARGIN)
     };
-    let mut path = String::new();
-    let mut drawn_until = None;
-    let ends = downsampled.steps.iter().skip(1).map(|step| step.from).chain([end]);
-    for (step, until) in downsampled.steps.iter().zip(ends) {
-        let last = px(y(height(&step.last)));
-        for (from, until) in outside(step.from, until, &downsampled.silences) {
-            // Writing to a String cannot fail.
-            let _ = if drawn_until == Some(from) {
-                write!(path, "V{last}")
-            } else {
-                write!(path, "M{} {last}", px(x(from)))
-            };
-            if from == step.from && step.lowest != step.highest {
-                let _ = write!(path, "V{}V{}V{last}", px(y(height(&step.lowest))), px(y(height(&step.highest))));
+    let path = |is_confirmed: bool| {
+        let split = if is_confirmed { confirmed } else { unconfirmed };
+        let (mut path, mut drawn_until) = (String::new(), None);
+        let next = downsampled.steps.iter().skip(1).map(Some).chain([None]);
+        for (step, next) in downsampled.steps.iter().zip(next) {
+            let (last, until) = (px(y(height(&step.last))), next.map_or(end, |next| next.from));
+            for (from, part_until) in split(step.from, until, &downsampled.silences) {
+                // Writing to a String cannot fail.
+                let _ = if drawn_until != Some(from) {
+                    write!(path, "M{} {last}", px(x(from)))
+                } else if path.ends_with(&format!("V{last}")) {
+                    Ok(())
+                } else {
+                    write!(path, "V{last}")
+                };
+                if from == step.from && step.lowest != step.highest {
+                    let _ = write!(path, "V{}V{}V{last}", px(y(height(&step.lowest))), px(y(height(&step.highest))));
+                }
+                let _ = write!(path, "H{}", px(x(part_until)));
+                // A silence ends with an observation, which may have another rate.
+                if let Some(next) = next.filter(|next| !is_confirmed && next.from == part_until) {
+                    let _ = write!(path, "V{}", px(y(height(&next.last))));
+                }
+                drawn_until = Some(part_until);
             }
-            let _ = write!(path, "H{}", px(x(until)));
-            drawn_until = Some(until);
         }
-    }
+        path
+    };
+    let last_observed =
+        downsampled.silences.last().filter(|silence| silence.until >= end).map_or(end, |last| last.from);
+    let dotted = path(false);
     let [low_text, high_text] = [lowest, highest].map(|extreme| FormattedRate::of(&extreme.rate).value);
     html! {
         svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) aria-hidden="true" {
-            path d=(path) {}
-            circle cx=(px(x(drawn_until.unwrap_or(last.from)))) cy=(px(y(height(&last.last)))) r="2" {}
+            @if !dotted.is_empty() { path class="dotted" d=(dotted) {} }
+            path d=(path(true)) {}
+            circle cx=(px(x(last_observed))) cy=(px(y(height(&last.last)))) r="2" {}
         }
         span class="unseen" {
             @if downsampled.move_count == 0 { "no move" } @else { (low_text) " to " (high_text) }
@@ -109,16 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_gap_and_flat_rate_is_in_the_middle() {
-        let check = |steps: &[(i64, &str)], silences: &[(i64, i64)], path: &str, text: &str| {
+    fn line_of_a_silence_is_dotted_and_flat_rate_is_in_the_middle() {
+        let check = |steps: &[(i64, &str)], silences: &[(i64, i64)], [path, dotted]: [&str; 2], text: &str| {
             let html = drawn(steps, silences);
             assert!(html.contains(&format!("<path d=\"{path}\">")) && html.contains(text), "{html}");
+            let expect = format!("<path class=\"dotted\" d=\"{dotted}\">");
+            assert_eq!(html.contains(&expect), !dotted.is_empty(), "{html}");
         };
-        check(&[(0, "1.0"), (57, "2.0")], &[], "M3 25H60V3H117", "1.0 to 2.0");
-        check(&[(0, "1.0"), (57, "2.0")], &[(20, 57)], "M3 25H23M60 3H117", "1.0 to 2.0");
-        check(&[(0, "1.0"), (57, "2.0")], &[(20, 77)], "M3 25H23M80 3H117", "1.0 to 2.0");
-        check(&[(10, "1.0")], &[(50, 60), (100, 114)], "M13 14H53M63 14H103", "no move");
-        check(&[(114, "1.0")], &[], "", "no move");
+        check(&[(0, "1.0"), (57, "2.0")], &[], ["M3 25H60V3H117", ""], "1.0 to 2.0");
+        check(&[(0, "1.0"), (57, "2.0")], &[(20, 57)], ["M3 25H23M60 3H117", "M23 25H60V3"], "1.0 to 2.0");
+        check(&[(0, "1.0"), (57, "2.0")], &[(20, 77)], ["M3 25H23M80 3H117", "M23 25H60V3H80"], "1.0 to 2.0");
+        check(&[(0, "1.0"), (57, "2.0")], &[(0, 57), (57, 114)], ["", "M3 25H60V3H117"], "1.0 to 2.0");
+        let silences = [(50, 60), (100, 114)];
+        check(&[(10, "1.0")], &silences, ["M13 14H53M63 14H103", "M53 14H63M103 14H117"], "no move");
+        check(&[(114, "1.0")], &[], ["", ""], "no move");
         assert!(drawn(&[], &[]).contains("no data"));
     }
 }

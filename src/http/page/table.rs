@@ -24,7 +24,8 @@ pub(super) const COLUMNS: [&str; 10] = [
     "Last move",
     "Last confirmed",
 ];
-/// Column headings of groups, with the class of their cells. The picture has no order.
+/// Column headings of groups, with the class of their cells. The picture has no order; its heading depends on what it
+/// spans, see [`picture_heading`].
 pub(super) const GROUP_COLUMNS: [(&str, &str); 9] = [
     ("Pair", "pair"),
     ("Rate", "direct"),
@@ -33,9 +34,20 @@ pub(super) const GROUP_COLUMNS: [(&str, &str); 9] = [
     ("24 h", "h24"),
     ("7 d", "d7"),
     ("30 d", "d30"),
-    ("Last 30 days", "picture"),
+    (PICTURE_OF_MONTH, "picture"),
     ("Last confirmed", "when"),
 ];
+
+const PICTURE_OF_MONTH: &str = "Last 30 days";
+const PICTURE_OF_ALL: &str = "All data";
+
+/// Returns the heading of the column of pictures. If no rate is fresh, each picture spans the data of its series.
+pub(super) const fn picture_heading(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Fresh => PICTURE_OF_MONTH,
+        Freshness::Stale(_) => PICTURE_OF_ALL,
+    }
+}
 
 /// A notice appears above the table if no source sends a tick for this time.
 pub(super) const QUIET_AFTER_US: i64 = Timestamp::HOUR_US;
@@ -206,7 +218,7 @@ fn sort_keys(changes: &QuoteChanges) -> [Option<String>; 9] {
     ]
 }
 
-/// Returns the row of a group: the series that the rule of choice picks. `picture` shows its last month.
+/// Returns the row of a group: the series that the rule of choice picks. `picture` shows its rate over time.
 pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
     let changes = group.chosen;
     let (quote, keys) = (&changes.quote, sort_keys(changes));
@@ -216,9 +228,10 @@ pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
         let (heading, class) = GROUP_COLUMNS[at];
         html! { td class=(class) data-label=(heading) data-sort=[keys[at].as_deref()] { (content) } }
     };
-    let sources = match group.series.len() {
-        1 => "1 source".to_owned(),
-        many => format!("{many} sources"),
+    let sources = match (group.series.len(), group.old.len()) {
+        (1, 0) => "1 source".to_owned(),
+        (many, 0) => format!("{many} sources"),
+        (shown, old) => format!("{shown} of {} sources", shown + old),
     };
     let direct = html! { span class="rate" { (rate) } span class="sub" { (pair.quote()) ", published" } };
     let inverse = html! { span class="turned" { (inverse.value) } span class="sub" { (pair.base()) ", derived" } };
@@ -244,6 +257,24 @@ pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
     }
 }
 
+/// Returns true if data that ends at `newest` is old data or a sample, so that nobody expects new ticks.
+fn is_old(newest: Timestamp, now: Timestamp) -> bool {
+    now.micros_since(newest) > OLD_AFTER_US
+}
+
+/// Returns a neutral line if no rate is fresh. The server cannot know whether old data is a sample or the data of a feed
+/// that has stopped.
+pub(super) fn none_fresh(freshness: Freshness, now: Timestamp) -> Markup {
+    html! {
+        @if let Freshness::Stale(newest) = freshness {
+            p class="notice neutral" id="fresh" {
+                "No rate is fresh: " @if is_old(newest, now) { "old or sample " } "data up to "
+                time datetime=(newest) { (day_text(newest)) } "."
+            }
+        }
+    }
+}
+
 /// Returns the part above the table: the time of the data, and notices about the server and held ticks.
 pub(super) fn head(
     latest_quotes: &LatestQuotes,
@@ -255,7 +286,7 @@ pub(super) fn head(
     let last_ingest = latest_quotes.last_ingest_time;
     let quiet = last_ingest.is_some_and(|time| now.micros_since(time) > QUIET_AFTER_US);
     // Nobody expects new ticks in a store of old data.
-    let is_sample = matches!(freshness, Freshness::Stale(newest) if now.micros_since(newest) > OLD_AFTER_US);
+    let is_old = matches!(freshness, Freshness::Stale(newest) if is_old(newest, now));
     html! {
         @if let Some(cause) = writing_stopped {
             p class="notice bad" { strong { "New ticks are not stored. " } (cause) }
@@ -267,13 +298,9 @@ pub(super) fn head(
                 a href="/v1/quarantine" { "List held ticks" }
             }
         }
-        @if let Freshness::Stale(newest) = freshness {
-            p class="notice neutral" id="fresh" {
-                "No rate is fresh: data up to " time datetime=(newest) { (day_text(newest)) } "."
-            }
-        }
+        (none_fresh(freshness, now))
         @if let Some(time) = last_ingest {
-            @if !is_sample {
+            @if !is_old {
                 p class="notice bad" id="quiet" data-after=(QUIET_AFTER_US / 1_000) hidden[!quiet] {
                     strong { "No tick has arrived recently. " }
                     "The last tick from any source arrived at " (time_then_age(time)) "."

@@ -150,7 +150,9 @@ async fn errors_are_shown_on_a_page() {
     check("/pair/KGS/USD", 200, "1 KGS = 0.01144 USD The true rate is between 0.011435 and 0.011445.").await;
     check("/pair/USD/KGS", 200, "1 USD = 87.4126 KGS").await;
     check("/pair/KGS/USD?invert=1&range=all&candles=1w", 200, "1 USD = 87.4126 KGS").await;
-    check("/pair/KZT/USD?range=1d", 200, "The feed was silent once.").await;
+    check("/pair/KZT/USD?range=1d", 200, "The feed was silent for all of this time: the dotted line is not confirmed.")
+        .await;
+    check("/pair/KZT/USD?range=7d", 200, "The feed was silent once.").await;
     check("/pair/KGS/XXX", 404, "'XXX' is not in ISO 4217").await;
     check("/pair/KGS/KGS", 404, "has the same currency twice").await;
     check("/pair/EUR/USD", 404, "EUR").await;

@@ -5,16 +5,14 @@ const serverClock = { ahead: 0 };
 const now = () => Date.now() + serverClock.ahead;
 const clockText = (ms) => new Date(ms).toISOString().slice(0, 19).replace("T", " ");
 
+// The server puts AGE_STEPS before this script: the units of ages, each with the number of seconds from which on the next
+// unit is used, its length in seconds, and its name.
 const ageText = (ms) => {
-  const seconds = Math.floor(ms / 1000);
-  if (seconds < 0) return "in the future";
-  if (seconds < 60) return `${seconds} s ago`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${seconds % 60} s ago`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 24) return `${hours} h ${minutes % 60} min ago`;
-  const days = Math.floor(hours / 24);
-  return days < 7 ? `${days} d ${hours % 24} h ago` : `${days} d ago`;
+  const seconds = Math.floor(Math.abs(ms) / 1000);
+  if (seconds < 1) return "now";
+  const [, unit, name] = AGE_STEPS.find(([end]) => seconds < end);
+  const text = `${Math.floor(seconds / unit)} ${name}`;
+  return ms < 0 ? `in ${text}` : `${text} ago`;
 };
 
 const updateAges = () => {
