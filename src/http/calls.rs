@@ -23,7 +23,7 @@ use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema};
 use super::short_forms;
-use crate::api::{Rates, ReadTask, ServiceError};
+use crate::api::{PointReadTask, Rates, Read, ReadPermit, ReadTask, ServiceError};
 use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::query::Reader;
@@ -107,9 +107,9 @@ pub(super) async fn answer(
     let request = CallRequest::new(site, call, query, headers)?;
     match call {
         Call::Latest => request.latest().await,
-        Call::Rate => request.read(|rates, request| rate_task(rates, &request), one_row).await,
-        Call::Convert => request.read(convert_task, one_row).await,
-        Call::Change => request.read(|rates, request| rates.get_change(&request), one_row).await,
+        Call::Rate => request.read_point(|rates, request| rate_task(rates, &request), one_row).await,
+        Call::Convert => request.read_point(convert_task, one_row).await,
+        Call::Change => request.read_point(|rates, request| rates.get_change(&request), one_row).await,
         Call::History => request.read(Rates::list_runs, history).await,
         Call::Series => {
             request.read(|rates, request| rates.list_series(&request), |answer| Page::new("", &answer.series)).await
@@ -145,7 +145,7 @@ fn history(answer: &v1::ListRunsResponse) -> Page<'_, v1::Run> {
 fn rate_task(
     rates: &Rates,
     request: &v1::GetRateRequest,
-) -> Result<impl ReadTask<v1::GetRateResponse> + use<>, ServiceError> {
+) -> Result<impl PointReadTask<v1::GetRateResponse> + use<>, ServiceError> {
     let (requested_time, task) = (request.time, rates.get_rate(request)?);
     Ok(move |reader: &Reader| {
         let answer = task(reader)?;
@@ -157,7 +157,7 @@ fn rate_task(
 fn convert_task(
     rates: &Rates,
     request: v1::ConvertRequest,
-) -> Result<impl ReadTask<v1::ConvertResponse> + use<>, ServiceError> {
+) -> Result<impl PointReadTask<v1::ConvertResponse> + use<>, ServiceError> {
     let (requested_time, task) = (request.time, rates.convert(request)?);
     Ok(move |reader: &Reader| {
         let mut answer = task(reader)?;
@@ -195,6 +195,20 @@ struct EncodedResponse {
     bytes: Bytes,
     /// The `Link` header to the next page.
     next: Option<HeaderValue>,
+}
+
+/// Makes the response of a read. The body holds the permit until it is sent.
+fn response(
+    encoded: EncodedResponse,
+    permit: Option<ReadPermit>,
+    (format, sequence, tag): (Format, u64, Option<HeaderValue>),
+) -> Response<Body> {
+    let mut response = Response::new(PermitBody::body(encoded.bytes, permit));
+    if let Some(next) = encoded.next {
+        response.headers_mut().insert(LINK, next);
+    }
+    set_headers(&mut response, format, sequence, tag);
+    response
 }
 
 impl<'a> CallRequest<'a> {
@@ -267,14 +281,39 @@ impl<'a> CallRequest<'a> {
             let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
         });
-        let read = read.await?;
-        let encoded = read.answer?;
-        let mut response = Response::new(PermitBody::body(encoded.bytes, Some(read.permit)));
-        if let Some(next) = encoded.next {
-            response.headers_mut().insert(LINK, next);
+        let Read { answer, permit } = read.await?;
+        Ok(response(answer?, Some(permit), (format, sequence, tag)))
+    }
+
+    /// Answers a read of single rates: on this thread if all it needs is in memory, else as [`Self::read`] does.
+    async fn read_point<Q, A, R, W>(
+        mut self,
+        prepare: impl FnOnce(&Rates, Q) -> Result<W, ServiceError>,
+        page: fn(&A) -> Page<'_, R>,
+    ) -> Result<Response<Body>, Problem>
+    where
+        Q: Message + DeserializeOwned,
+        A: Serialize + 'static,
+        R: Serialize + 'static,
+        W: PointReadTask<A>,
+    {
+        let (request, tag) = self.request()?;
+        if let Some(response) = self.unchanged(tag.as_ref()) {
+            return Ok(response);
         }
-        set_headers(&mut response, format, sequence, tag);
-        Ok(response)
+        let (rates, sequence, format) = (self.rates(), self.snapshot.view.commit.sequence, self.writer.format);
+        let (task, writer) = (prepare(&rates, request)?, self.writer);
+        let write = move |reader: &Reader| {
+            let answer = task(reader)?;
+            Ok(writer.write(&answer, &page(&answer)))
+        };
+        let (encoded, permit) = if let Some(encoded) = rates.read_in_memory(&write) {
+            (encoded?, None)
+        } else {
+            let Read { answer, permit } = rates.read(write).await?;
+            (answer, Some(permit))
+        };
+        Ok(response(encoded?, permit, (format, sequence, tag)))
     }
 
     /// Answers `GetLatestRates` from memory. The unfiltered JSON is encoded once for each snapshot of latest quotes.

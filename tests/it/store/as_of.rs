@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ScanOrder, SeriesKey, Source, Timestamp};
-use silkrate::store::{CheckpointLimits, Store, StoreOptions};
+use silkrate::store::{CheckpointLimits, Store, StoreError, StoreOptions, memory_only};
 
 use crate::store::durable;
 
@@ -171,4 +171,40 @@ fn scan_decodes_each_block_of_revisions_a_few_times() {
         let blocks = view.blocks_read() - before;
         assert!(blocks <= 60, "{blocks} blocks were read for {RATES} runs");
     }
+}
+
+#[test]
+fn read_without_the_disk_finds_the_same_rates_or_is_refused() {
+    let mut fixture = Fixture::new();
+    let rates = 10_000;
+    let first = fixture.commit((0..rates).map(|at| (at * 2, at)));
+    fixture.store.checkpoint().unwrap();
+    // These rates are still in memory.
+    fixture.commit((rates..rates + 100).map(|at| (at * 2, at)));
+    let view = fixture.store.view();
+    let series = view.find(&key()).unwrap();
+    let newest = view.commit.recorded_time;
+    let read = |at: u64| series.run_at(second(at), newest);
+    let in_memory = |at: u64| memory_only(|| read(at));
+    for at in [0, 1, 7_777, 19_998] {
+        assert_eq!(in_memory(at), Err(StoreError::NotInMemory), "{at}");
+    }
+    let recent = |at: u64| in_memory(at).unwrap().unwrap().value;
+    assert_eq!((recent(rates * 2), recent(rates * 2 + 201)), (value(rates), value(rates + 99)));
+    // A read with the disk brings the block into memory. Then all its rates are found, and no block is read.
+    for at in [0, 19_998] {
+        read(at).unwrap();
+    }
+    let blocks = view.blocks_read();
+    for at in [0, 1, 2, 901, 19_997, 19_998, 19_999] {
+        assert_eq!(in_memory(at).unwrap().unwrap().value, value(at / 2), "{at}");
+    }
+    assert_eq!(view.blocks_read(), blocks);
+    // The index of revisions is read from the disk.
+    let earlier = memory_only(|| series.run_at(second(5), first));
+    assert_eq!(earlier, Err(StoreError::NotInMemory));
+    assert_eq!(series.run_at(second(5), first).unwrap().unwrap().value, value(2));
+    // Scans need the disk.
+    let mut pieces = series.instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending);
+    assert_eq!(memory_only(|| pieces.next()).unwrap(), Err(StoreError::NotInMemory));
 }
