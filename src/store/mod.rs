@@ -35,6 +35,7 @@ mod high_water_mark;
 mod keys;
 mod last_move;
 mod log;
+mod log_entry;
 mod memory_only;
 mod min_tree;
 mod packed_runs;

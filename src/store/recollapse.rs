@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::error::StoreError;
-use super::log::LogEntry;
+use super::log_entry::LogEntry;
 use super::segments::{Segment, Segments};
 use super::series::{self, Access};
 use crate::domain::{Revision, Run, Timestamp};
