@@ -142,6 +142,7 @@ async fn stream_csv(client: &Client, request: ListRunsRequest) -> Result<Outcome
     let mut out = stdout();
     write_csv_header(&mut out, COLUMNS)?;
     let mut answered: Option<(Leg, RunCsv)> = None;
+    let mut text = Vec::new();
     while let Some(message) = client.with_timeout(messages.message()).await? {
         let runs =
             decode_runs(&message).map_err(|_| Problem::Protocol("the columns of a message are not valid runs"))?;
@@ -150,7 +151,7 @@ async fn stream_csv(client: &Client, request: ListRunsRequest) -> Result<Outcome
             let lines = RunCsv::new(&leg)?;
             answered = Some((leg, lines));
         }
-        let mut text = Vec::new();
+        text.clear();
         if let Some((_, lines)) = &mut answered {
             lines.write(&runs, &mut text)?;
         }

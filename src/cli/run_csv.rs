@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 
 use super::output::csv_to_io;
 
-use crate::domain::{Run, Timestamp, without_formula};
+use crate::domain::{Rate, Run, Timestamp, without_formula};
 use crate::proto::v1::Leg;
 
 /// Writes the runs of one series.
@@ -40,7 +40,8 @@ impl RunCsv {
     pub(super) fn write(&mut self, runs: &[Run], out: &mut Vec<u8>) -> io::Result<()> {
         for run in runs {
             out.extend_from_slice(&self.before);
-            write!(out, "{},", run.value.rate)?;
+            write_rate(run.value.rate, out)?;
+            out.push(b',');
             if let Some(change) = run.value.reported_change {
                 write!(out, "{change}")?;
             }
@@ -54,6 +55,35 @@ impl RunCsv {
         }
         Ok(())
     }
+}
+
+/// Writes the same text as the `Display` of a rate.
+fn write_rate(rate: Rate, out: &mut Vec<u8>) -> io::Result<()> {
+    /// A rate below one with up to 18 places has at most 20 characters.
+    const LENGTH_MAX: usize = 20;
+    let places = usize::from(rate.places());
+    let Ok(mut rest) = u64::try_from(rate.mantissa()) else { return write!(out, "{rate}") };
+    // The digits are written from the last to the first.
+    let mut text = [b'0'; LENGTH_MAX];
+    let mut begin = LENGTH_MAX;
+    for slot in text.iter_mut().rev() {
+        let written = LENGTH_MAX - begin;
+        if rest == 0 && written > places + usize::from(places > 0) {
+            break;
+        }
+        begin -= 1;
+        if places > 0 && written == places {
+            *slot = b'.';
+            continue;
+        }
+        *slot = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    if rest > 0 {
+        return write!(out, "{rate}");
+    }
+    out.extend_from_slice(text.get(begin..).unwrap_or_default());
+    Ok(())
 }
 
 /// Formats times. Neighbouring times are often of one day, whose text is kept.
@@ -125,6 +155,29 @@ mod tests {
                 prop_assert_eq!(text(&mut times, time), time.to_string());
                 time = time.saturating_add_us(step).clamp(Timestamp::MIN, Timestamp::MAX);
             }
+        }
+    }
+
+    fn rate_text(rate: Rate) -> String {
+        let mut out = Vec::new();
+        write_rate(rate, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn rates_have_the_text_of_their_display(digits in 1_u32..=28, number in any::<u128>(), places in 0_u32..=18) {
+            let mantissa = number % 10_u128.pow(digits) + 1;
+            if let Ok(rate) = Rate::from_parts(mantissa, places) {
+                prop_assert_eq!(rate_text(rate), rate.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn usual_rates_have_the_text_of_their_display() {
+        for text in ["0.00008", "0.28490", "8100", "1", "0.1", "12345.678900", "0.000000000000000001", "10", "100.0"] {
+            assert_eq!(rate_text(Rate::parse(text).unwrap()), text);
         }
     }
 

@@ -93,7 +93,12 @@ impl Digits {
         if exceeds(total, limits.total) {
             return Err(DecimalError::TooManyDigits { found: total, max: limits.total });
         }
-        let mantissa = digits().fold(0_u128, |sum, byte| sum * 10 + u128::from(byte - b'0'));
+        // Up to 19 digits fit in 64 bits.
+        let mantissa = if total < 20 {
+            u128::from(digits().fold(0_u64, |sum, byte| sum * 10 + u64::from(byte - b'0')))
+        } else {
+            digits().fold(0_u128, |sum, byte| sum * 10 + u128::from(byte - b'0'))
+        };
         Ok(Self::new(mantissa, u8::try_from(fraction.len()).unwrap_or(limits.places)))
     }
 

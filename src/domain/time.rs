@@ -128,6 +128,9 @@ impl Timestamp {
     /// `Malformed` if the text is not RFC 3339; `LeapSecond` if its second is 60; `TooFine` if the time is finer than a
     /// microsecond; `OutOfRange` if it is outside the years 0001 to 9999.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
+        if let Some(time) = parse_whole_second(text) {
+            return Ok(time);
+        }
         let time =
             DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::Malformed(truncate_for_display(text)))?;
         // chrono represents a leap second by nanoseconds from one to two billion.
@@ -186,6 +189,25 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+/// Parses the form that most files of ticks have, `2025-12-08T06:00:00Z`, several times faster than chrono. Returns `None`
+/// for any other form and for a time that does not exist.
+fn parse_whole_second(text: &str) -> Option<Timestamp> {
+    let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
+    if [4, 7, 10, 13, 16, 19].map(|at| bytes[at]) != *b"--T::Z" {
+        return None;
+    }
+    let number = |at: usize, digits: usize| {
+        bytes[at..at + digits]
+            .iter()
+            .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    };
+    let year = i32::try_from(number(0, 4)?).ok().filter(|year| *year > 0)?;
+    let date = NaiveDate::from_ymd_opt(year, number(5, 2)?, number(8, 2)?)?;
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    let time = NaiveTime::from_hms_opt(hour, minute, second)?;
+    Some(date.and_time(time).and_utc().into())
+}
+
 /// Returns true if the text has the form `YYYY-MM-DD`. chrono also accepts `2025-1-2` and `+2025-01-02`.
 fn has_date_form(text: &str) -> bool {
     let is_part = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
@@ -219,6 +241,22 @@ mod tests {
             let time = Timestamp::from_micros(micros);
             let (seconds, nanos) = time.to_parts();
             assert_eq!(Timestamp::from_parts_exact(seconds, nanos), Ok(time));
+        }
+    }
+
+    #[test]
+    fn whole_seconds_are_parsed_as_chrono_parses_them() {
+        let mut texts = vec!["0001-01-01T00:00:00Z".to_owned(), "9999-12-31T23:59:59Z".to_owned()];
+        for day in ["2024-02-29", "2025-02-29", "2025-12-31", "2025-13-01", "2025-00-10", "0000-01-01", "20a5-01-01"] {
+            for time in ["00:00:00", "23:59:59", "24:00:00", "12:60:00", "12:00:60", "12:00:0x", "12-00-00"] {
+                texts.push(format!("{day}T{time}Z"));
+            }
+        }
+        for text in texts {
+            let slow = DateTime::parse_from_rfc3339(&text).ok().filter(|time| time.timestamp_subsec_nanos() == 0);
+            let slow =
+                slow.map(|time| Timestamp::from_micros(time.timestamp_micros())).filter(|time| *time >= Timestamp::MIN);
+            assert_eq!(parse_whole_second(&text), slow, "{text}");
         }
     }
 
