@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::mem;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -197,12 +198,18 @@ struct EncodedResponse {
     next: Option<HeaderValue>,
 }
 
+/// The format, the sequence and the tag of a response.
+type Headers = (Format, u64, Option<HeaderValue>);
+
+/// A call whose response the client does not have yet.
+struct Begun<W> {
+    rates: Rates,
+    task: W,
+    headers: Headers,
+}
+
 /// Makes the response of a read. The body holds the permit until it is sent.
-fn response(
-    encoded: EncodedResponse,
-    permit: Option<ReadPermit>,
-    (format, sequence, tag): (Format, u64, Option<HeaderValue>),
-) -> Response<Body> {
+fn response(encoded: EncodedResponse, permit: Option<ReadPermit>, (format, sequence, tag): Headers) -> Response<Body> {
     let mut response = Response::new(PermitBody::body(encoded.bytes, permit));
     if let Some(next) = encoded.next {
         response.headers_mut().insert(LINK, next);
@@ -258,6 +265,21 @@ impl<'a> CallRequest<'a> {
         self.site.rates.at(Arc::clone(&self.snapshot.view), self.snapshot.now)
     }
 
+    /// Makes the task of the call with `prepare`, or the response if the client has the answer already.
+    fn begin<Q: Message + DeserializeOwned, W>(
+        &mut self,
+        prepare: impl FnOnce(&Rates, Q) -> Result<W, ServiceError>,
+    ) -> Result<ControlFlow<Response<Body>, Begun<W>>, Problem> {
+        let (request, tag) = self.request()?;
+        if let Some(response) = self.unchanged(tag.as_ref()) {
+            return Ok(ControlFlow::Break(response));
+        }
+        let rates = self.rates();
+        let task = prepare(&rates, request)?;
+        let headers = (self.writer.format, self.snapshot.view.commit.sequence, tag);
+        Ok(ControlFlow::Continue(Begun { rates, task, headers }))
+    }
+
     /// Runs the read that `prepare` makes from the request, and encodes the result on the same thread. `page` returns
     /// the rows of the result.
     async fn read<Q, A, R, W>(
@@ -271,18 +293,17 @@ impl<'a> CallRequest<'a> {
         R: Serialize + 'static,
         W: ReadTask<A>,
     {
-        let (request, tag) = self.request()?;
-        if let Some(response) = self.unchanged(tag.as_ref()) {
-            return Ok(response);
-        }
-        let (rates, sequence, format) = (self.rates(), self.snapshot.view.commit.sequence, self.writer.format);
-        let (task, writer) = (prepare(&rates, request)?, self.writer);
+        let Begun { rates, task, headers } = match self.begin(prepare)? {
+            ControlFlow::Continue(begun) => begun,
+            ControlFlow::Break(response) => return Ok(response),
+        };
+        let writer = self.writer;
         let read = rates.read(move |reader| {
             let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
         });
         let Read { answer, permit } = read.await?;
-        Ok(response(answer?, Some(permit), (format, sequence, tag)))
+        Ok(response(answer?, Some(permit), headers))
     }
 
     /// Answers a read of single rates: on this thread if all it needs is in memory, else as [`Self::read`] does.
@@ -297,12 +318,11 @@ impl<'a> CallRequest<'a> {
         R: Serialize + 'static,
         W: PointReadTask<A>,
     {
-        let (request, tag) = self.request()?;
-        if let Some(response) = self.unchanged(tag.as_ref()) {
-            return Ok(response);
-        }
-        let (rates, sequence, format) = (self.rates(), self.snapshot.view.commit.sequence, self.writer.format);
-        let (task, writer) = (prepare(&rates, request)?, self.writer);
+        let Begun { rates, task, headers } = match self.begin(prepare)? {
+            ControlFlow::Continue(begun) => begun,
+            ControlFlow::Break(response) => return Ok(response),
+        };
+        let writer = self.writer;
         let write = move |reader: &Reader| {
             let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
@@ -313,7 +333,7 @@ impl<'a> CallRequest<'a> {
             let Read { answer, permit } = rates.read(write).await?;
             (answer, Some(permit))
         };
-        Ok(response(encoded?, permit, (format, sequence, tag)))
+        Ok(response(encoded?, permit, headers))
     }
 
     /// Answers `GetLatestRates` from memory. The unfiltered JSON is encoded once for each snapshot of latest quotes.
