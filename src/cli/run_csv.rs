@@ -60,14 +60,14 @@ impl RunCsv {
 /// Writes the same text as the `Display` of a rate.
 fn write_rate(rate: Rate, out: &mut Vec<u8>) -> io::Result<()> {
     /// A rate below one with up to 18 places has at most 20 characters.
-    const LENGTH_MAX: usize = 20;
+    const TEXT_BYTES: usize = 20;
     let places = usize::from(rate.places());
     let Ok(mut rest) = u64::try_from(rate.mantissa()) else { return write!(out, "{rate}") };
     // The digits are written from the last to the first.
-    let mut text = [b'0'; LENGTH_MAX];
-    let mut begin = LENGTH_MAX;
+    let mut text = [b'0'; TEXT_BYTES];
+    let mut begin = TEXT_BYTES;
     for slot in text.iter_mut().rev() {
-        let written = LENGTH_MAX - begin;
+        let written = TEXT_BYTES - begin;
         if rest == 0 && written > places + usize::from(places > 0) {
             break;
         }
