@@ -10,12 +10,14 @@
 //! [`TICK_CSV_LINE_BYTES_MAX`]. The reader validates only the form of a line and of its time. Ingest validates the
 //! other values, so that an error has the same text for a file and for a client.
 
+mod error;
+
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
 
-use thiserror::Error;
+pub use error::{TickCsvError, TickCsvHeaderError, TickCsvRowError};
 
-use crate::domain::{Pair, Timestamp, TimestampError, truncate_for_display};
+use crate::domain::{Pair, Timestamp, truncate_for_display};
 
 /// Longest line of a CSV file, in bytes, without its line ending.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
@@ -42,75 +44,6 @@ const FIRST_OBSERVED: &str = "first_observed_time";
 const LAST_OBSERVED: &str = "last_observed_time";
 const PLACES: &str = "published_places";
 const COLUMNS: &str = "pair, source, observed_time, rate and, if wanted, reported_change_percent";
-
-/// Why the header is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TickCsvHeaderError {
-    /// The file has no lines.
-    #[error("the file is empty")]
-    Empty,
-    /// A required column is missing.
-    #[error("line 1: the header has no column '{0}'; the columns are {COLUMNS}")]
-    Missing(&'static str),
-    /// A column appears twice.
-    #[error("line 1: the header has column '{0}' twice")]
-    Duplicate(String),
-    /// A column is unknown. Ignoring it could lose data that the author meant to send.
-    #[error("line 1: column '{0}' is not known; the columns are {COLUMNS}")]
-    Unknown(String),
-    /// The first line cannot be parsed as CSV.
-    #[error("line 1: {0}")]
-    Line(TickCsvRowError),
-}
-
-/// Why a row gives no tick.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TickCsvRowError {
-    /// The line is longer than the limit.
-    #[error("the line is longer than {TICK_CSV_LINE_BYTES_MAX} bytes")]
-    TooLong,
-    /// The line is not UTF-8.
-    #[error("the line is not UTF-8")]
-    NotUtf8,
-    /// The quotation marks are not valid CSV, for example because one is not closed.
-    #[error("the quotation marks do not match; write each row on one line")]
-    Quotes,
-    /// The row has too few or too many fields.
-    #[error("the header has {expected} fields, this row has {found}")]
-    FieldCount {
-        /// Fields of the header.
-        expected: usize,
-        /// Fields of this row.
-        found: usize,
-    },
-    /// A required field is empty.
-    #[error("{0} is empty")]
-    Missing(&'static str),
-    /// The time is invalid.
-    #[error("{column}: {problem}")]
-    Time {
-        /// Column of the time.
-        column: &'static str,
-        /// Why the time is invalid.
-        problem: TimestampError,
-    },
-    /// The run ends before it begins.
-    #[error("last_observed_time {last} is before first_observed_time {first}")]
-    Reversed {
-        /// First observed time.
-        first: Timestamp,
-        /// Last observed time.
-        last: Timestamp,
-    },
-    /// Another program removed or added zeros at the end of the rate.
-    #[error("rate '{rate}' does not have {places} decimal places (published_places); keep the column rate as text")]
-    Places {
-        /// The rate as written.
-        rate: String,
-        /// The value of `published_places` as written.
-        places: String,
-    },
-}
 
 /// The header of a file: the positions of the columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,17 +116,6 @@ pub struct TickCsv<R> {
     failure: Option<io::Error>,
 }
 
-/// Why a file gives no rows.
-#[derive(Debug, Error)]
-pub enum TickCsvError {
-    /// Reading the file failed.
-    #[error(transparent)]
-    Read(#[from] io::Error),
-    /// The header is refused.
-    #[error(transparent)]
-    Header(#[from] TickCsvHeaderError),
-}
-
 impl<R: BufRead> TickCsv<R> {
     /// Reads the header from the first line.
     ///
@@ -222,7 +144,7 @@ impl<R: BufRead> TickCsv<R> {
             if !self.lines.advance()? {
                 return Ok(None);
             }
-            if !matches!(self.lines.line(), Ok(text) if text.trim().is_empty()) {
+            if !is_blank(&self.lines.line()) {
                 break;
             }
         }
@@ -272,10 +194,20 @@ pub fn begins_as_tick_csv(head: &[u8]) -> bool {
 }
 
 impl TickCsvHeader {
-    /// Reads the rows of a part of a file with this header.
-    pub fn rows_of<'p>(&self, part: &'p TickCsvPart) -> TickCsv<&'p [u8]> {
-        let lines = Lines { input: part.bytes.as_slice(), buffer: Vec::new(), number: part.lines_before, bytes: 0 };
-        TickCsv { lines, header: self.clone(), failure: None }
+    /// Iterates over the rows of a part of a file with this header, as [`TickCsv::next_row`] returns them.
+    pub fn rows_of<'p>(&'p self, part: &'p TickCsvPart) -> impl Iterator<Item = TickCsvRow<'p>> {
+        let mut rest = part.bytes.as_slice();
+        let next_line = move || {
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+            let (line, after) = rest.split_at_checked(end).filter(|(line, _)| !line.is_empty())?;
+            rest = after;
+            Some(line_text(line))
+        };
+        let numbered = (part.lines_before + 1..).zip(std::iter::from_fn(next_line));
+        numbered.filter(|(_, text)| !is_blank(text)).map(|(line, text)| {
+            let values = text.and_then(|text| self.values(text));
+            TickCsvRow { line, values }
+        })
     }
 
     fn parse(line: &str) -> Result<Self, TickCsvHeaderError> {
@@ -373,9 +305,13 @@ const FIELDS_TYPICAL: usize = 5;
 /// Splits one line into fields and trims white space around them.
 fn fields(line: &str) -> Result<Vec<Cow<'_, str>>, TickCsvRowError> {
     // Fast path for nearly every line: the CSV reader below costs an additional allocation.
-    if !line.contains('"') {
+    if memchr::memchr(b'"', line.as_bytes()).is_none() {
         let mut fields = Vec::with_capacity(FIELDS_TYPICAL);
-        fields.extend(line.split(',').map(|field| Cow::Borrowed(field.trim())));
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b',', line.as_bytes()).chain([line.len()]) {
+            fields.push(Cow::Borrowed(line.get(begin..end).unwrap_or_default().trim()));
+            begin = end + 1;
+        }
         return Ok(fields);
     }
     // The CSV reader would accept an unclosed quotation mark and join the fields after it.
@@ -453,13 +389,23 @@ impl<R: BufRead> Lines<R> {
 
     /// Returns the latest line without its line ending.
     fn line(&self) -> Result<&str, TickCsvRowError> {
-        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > TICK_CSV_LINE_BYTES_MAX {
-            return Err(TickCsvRowError::TooLong);
-        }
-        std::str::from_utf8(line).map_err(|_| TickCsvRowError::NotUtf8)
+        line_text(&self.buffer)
     }
+}
+
+/// Returns a line without its line ending.
+fn line_text(line: &[u8]) -> Result<&str, TickCsvRowError> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > TICK_CSV_LINE_BYTES_MAX {
+        return Err(TickCsvRowError::TooLong);
+    }
+    std::str::from_utf8(line).map_err(|_| TickCsvRowError::NotUtf8)
+}
+
+/// Returns true if a line has only white space.
+fn is_blank(line: &Result<&str, TickCsvRowError>) -> bool {
+    matches!(line, Ok(text) if text.trim_start().is_empty())
 }
 
 /// Skips the rest of a line, including its line ending. Returns the number of skipped bytes.

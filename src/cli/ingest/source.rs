@@ -80,9 +80,7 @@ impl<R: BufRead> TickBatches for CsvBatches<R> {
 /// Parses a part of a CSV file.
 fn batches_of(header: &TickCsvHeader, part: &TickCsvPart, [begin, end]: [u64; 2]) -> Vec<Batch> {
     let mut builder = BatchBuilder::default();
-    let mut rows = header.rows_of(part);
-    // Reading from memory does not fail.
-    while let Ok(Some(TickCsvRow { line, values })) = rows.next_row() {
+    for TickCsvRow { line, values } in header.rows_of(part) {
         match values {
             Ok(values) => {
                 for time in values.observed_times() {

@@ -37,10 +37,7 @@ fn read_parts(file: &[u8], bytes: usize) -> Vec<String> {
     let mut reader = TickCsv::new(file).unwrap();
     let mut rows = Vec::new();
     while let Some(part) = reader.next_part(bytes, bytes + 5).unwrap() {
-        let mut part = reader.header().rows_of(&part);
-        while let Some(TickCsvRow { line, values }) = part.next_row().unwrap() {
-            rows.extend(described(line, values));
-        }
+        rows.extend(reader.header().rows_of(&part).flat_map(|row| described(row.line, row.values)));
     }
     assert_eq!(reader.bytes(), file.len() as u64);
     rows
