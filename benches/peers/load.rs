@@ -51,7 +51,7 @@ const PAIRS: [&str; 5] = ["KGS/USD", "KZT/USD", "TJS/USD", "UZS/USD", "TMT/USD"]
 const RATE_PLACES: u32 = 6;
 const MOVES_PERCENT: u64 = 30;
 const CONCURRENT_CALLS: usize = 16;
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 2;
 const USAGE: &str = "This is the load client of benches/peers/run. Start that program instead.";
 
 /// The rates of one pair, times 10^6: one for each step of time.
@@ -132,7 +132,8 @@ fn generate(directory: &Path, ticks: u64) {
     let open = |name: &str| BufWriter::with_capacity(1 << 20, File::create(directory.join(name)).expect("a new file"));
     let write = |name: &str, source: &str, start_s: i64, step_s: i64, count: u64, first_seed: u64| {
         let (mut csv, mut influx) = (open(&format!("{name}.csv")), open(&format!("{name}.influx")));
-        let mut pairs: Vec<_> = PAIRS.iter().zip(first_seed..).map(|(pair, seed)| (pair, Mantissas::new(seed))).collect();
+        let mut pairs: Vec<_> =
+            PAIRS.iter().zip(first_seed..).map(|(pair, seed)| (pair, Mantissas::new(seed))).collect();
         writeln!(csv, "pair,source,observed_time,rate").expect("room on the disk");
         for index in 0..count {
             let second = start_s + index as i64 * step_s;
@@ -185,12 +186,7 @@ where
     latencies_us.sort_unstable();
     let at = |percent: usize| latencies_us[(latencies_us.len() - 1) * percent / 100];
     let per_second = latencies_us.len() as f64 / seconds;
-    let longest = latencies_us.iter().len() / callers + 1;
-    println!(
-        "{{\"per_second\": {per_second:.1}, \"p50_us\": {}, \"p99_us\": {}, \"calls_per_caller\": {longest}}}",
-        at(50),
-        at(99)
-    );
+    println!("{{\"per_second\": {per_second:.1}, \"p50_us\": {}, \"p99_us\": {}}}", at(50), at(99));
 }
 
 async fn connections(address: SocketAddr) -> Arc<Vec<Channel>> {
@@ -338,7 +334,7 @@ async fn ingest(address: SocketAddr, options: &Options) {
     println!("{{\"stored\": {stored}, \"per_second\": {per_second:.1}}}");
 }
 
-/// Stores one tick per call. Each caller has a connection of its own only with one caller; else callers share four.
+/// Stores one tick per call. The callers share the connections.
 async fn tick(address: SocketAddr, options: &Options) {
     let from = options.number("--from", 0) as i64;
     let channels = connections(address).await;
@@ -350,7 +346,7 @@ async fn tick(address: SocketAddr, options: &Options) {
             let request = v1::IngestTicksRequest { ticks, ..Default::default() };
             let response = client.ingest_ticks(request).await.expect("stored").into_inner();
             let summary = response.summary.expect("counts");
-            assert_eq!(summary.new_run_count + summary.collapsed_count, 1, "{response:?}", response = response.refusals);
+            assert_eq!(summary.new_run_count + summary.collapsed_count, 1, "{:?}", response.refusals);
         }
     })
     .await;

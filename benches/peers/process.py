@@ -13,6 +13,7 @@ from pathlib import Path
 
 START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 120
+IDLE_SECONDS_MAX = 2
 
 
 def free_port():
@@ -57,12 +58,21 @@ class Server:
 
 
 class Http:
-    """A keep-alive connection to an HTTP server on loopback."""
+    """A keep-alive connection to an HTTP server on loopback. A server may close a connection that was idle."""
 
     def __init__(self, port):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        self.used = time.monotonic()
 
     def request(self, method, path, body=None, headers=None):
+        if time.monotonic() - self.used > IDLE_SECONDS_MAX:
+            self.connection.close()
+        try:
+            return self.exchange(method, path, body, headers)
+        finally:
+            self.used = time.monotonic()
+
+    def exchange(self, method, path, body, headers):
         self.connection.request(method, path, body=body, headers=headers or {})
         response = self.connection.getresponse()
         content = response.read()

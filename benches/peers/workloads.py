@@ -125,22 +125,30 @@ class Checker:
 
     def check(self, databases):
         for name, ask, comparable in self.questions():
-            expected = None
+            answers = []
             for database in databases:
                 try:
                     answer = ask(database)
                 except Exception as error:
                     self.figures.errors.append(f"{database.title}: the question '{name}': {error!r}")
                     continue
-                if answer is None:
-                    continue
-                if database.name == self.planted:
-                    answer, self.planted = plant(answer), None
-                answer = comparable(answer)
-                if expected is None:
-                    expected = answer
-                self.count += 1
-                self.compare(name, database, expected, answer)
+                if answer is not None:
+                    answers.append((database, answer))
+            if len(answers) > 1:
+                self.compare_all(name, answers, comparable)
+        if self.planted is not None:
+            self.figures.errors.append(f"no answer of {self.planted} was compared")
+
+    def compare_all(self, name, answers, comparable):
+        """Compares the answers with the first one, which is that of silkrate."""
+        expected = None
+        for database, answer in answers:
+            if database.name == self.planted:
+                answer, self.planted = plant(answer), None
+            answer = comparable(answer)
+            expected = answer if expected is None else expected
+            self.count += 1
+            self.compare(name, database, expected, answer)
 
     def compare(self, name, database, expected, answer):
         if answer == expected:
@@ -150,7 +158,7 @@ class Checker:
         pairs = zip(expected, answer)
         at = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(expected), len(answer)))
         self.figures.errors.append(
-            f"WRONG: {database.title}: the answer to '{name}' differs from that of silkrate: {len(answer)} rows, not "
+            f"WRONG: the answer of {database.title} to '{name}' differs from that of silkrate: {len(answer)} rows, not "
             f"{len(expected)}; row {at} is {answer[at:at + 1]}, not {expected[at:at + 1]}")
 
 

@@ -1,6 +1,7 @@
 """InfluxDB 1.x over HTTP: line protocol and InfluxQL."""
 
 import json
+import time
 from decimal import Decimal
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ bind-address = "127.0.0.1:{backup_port}"
   dir = "{directory}/data"
   wal-dir = "{directory}/wal"
   query-log-enabled = false
+  cache-snapshot-write-cold-duration = "5s"
+  compact-full-write-cold-duration = "5s"
 [monitor]
   store-enabled = false
 [http]
@@ -30,6 +33,7 @@ bind-address = "127.0.0.1:{backup_port}"
 """
 # The manual advises batches of 5,000 to 10,000 lines.
 LOAD_LINES = 10_000
+COLD_SECONDS_MAX = 60
 
 
 class InfluxDb(Database):
@@ -76,8 +80,10 @@ class InfluxDb(Database):
         return post_batches(self.port, "/write?db=quotes&precision=s", bodies)
 
     def stored_bytes(self):
-        # A stop keeps the log, which a start reads into the cache. The cache becomes a compressed file when it is large
-        # or cold; the size includes what is still in the log.
+        # The cache becomes a compressed file when it is large or was not written to for five seconds.
+        deadline = time.monotonic() + COLD_SECONDS_MAX
+        while process.disk_bytes(self.directory / "wal") > 65_536 and time.monotonic() < deadline:
+            time.sleep(1)
         self.stop()
         stored = process.disk_bytes(self.directory / "data") + process.disk_bytes(self.directory / "wal")
         self.start()

@@ -153,9 +153,11 @@ class Sqlite(Database):
     def tick(self, callers, seconds):
         self.ticks = getattr(self, "ticks", 0) + 100_000_000
         deadline = time.perf_counter() + seconds
-        endless = [(([SOURCES["tick"] + caller, self.ticks + index, 11_440],) for index in range(1_000_000))
-                   for caller in range(callers)]
-        p50, p99 = process.percentiles(self.write(endless, deadline)[1])
+
+        def batches(caller):
+            return ([(SOURCES["tick"] + caller, self.ticks + index, 11_440)] for index in range(1_000_000))
+
+        p50, p99 = process.percentiles(self.write([batches(caller) for caller in range(callers)], deadline)[1])
         return {"p50_us": p50, "p99_us": p99}
 
     def write(self, batches_of_clients, deadline=None):
@@ -175,6 +177,8 @@ class Sqlite(Database):
                     latencies.append(int((time.perf_counter() - begun) * 1e6))
             except Exception as error:  # Reported by the caller's thread.
                 errors.append(error)
+            finally:
+                connection.close()
 
         connections = [self.connect() for _ in batches_of_clients]
         threads = [threading.Thread(target=client, args=work) for work in zip(connections, batches_of_clients)]
@@ -186,8 +190,6 @@ class Sqlite(Database):
                 thread.join()
 
         seconds, _ = process.seconds(store)
-        for connection in connections:
-            connection.close()
         if errors:
             raise errors[0]
         return seconds, latencies
