@@ -35,7 +35,7 @@ class Silkrate(Database):
         self.server.stop()
 
     def version(self):
-        return self.command("--version").decode().split()[1]
+        return self.command("--version").decode().strip().removeprefix("silkrate ")
 
     def durability(self):
         metrics = self.http.get("/metrics").decode().splitlines()
