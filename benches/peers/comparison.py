@@ -42,6 +42,7 @@ def arguments():
     parser.add_argument("--silkrate", help="the server program; by default cargo builds it")
     parser.add_argument("--load-client", help="the load client; by default cargo builds it")
     parser.add_argument("--plant", choices=names, help="make one answer of this database wrong; the exit status is 1")
+    parser.add_argument("--only", default="", help="measurements, such as latest,as-of,ingest-1000; by default all")
     parser.add_argument("--check-only", action="store_true", help="load and compare the answers, but measure nothing")
     parser.add_argument("--self-check", action="store_true",
                         help=f"with {SELF_CHECK_TICKS:,} ticks, plant a wrong answer in each database in turn")
@@ -52,6 +53,10 @@ def arguments():
     unknown = set(options.databases.split(",")) - set(names)
     if unknown:
         parser.error(f"unknown databases: {', '.join(sorted(unknown))}")
+    measurements = {measurement.name for measurement in workloads.measurements(Quotes(Path(), options.ticks), 1)}
+    unknown = set(filter(None, options.only.split(","))) - measurements
+    if unknown:
+        parser.error(f"unknown measurements: {', '.join(sorted(unknown))}; there are {', '.join(sorted(measurements))}")
     if options.ticks < 20_000:
         parser.error("--ticks must be at least 20,000")
     return options
@@ -156,7 +161,8 @@ def compare_in(directory, options, started):
     checker.check(started)
     say(f"{checker.count} answers compared")
     if not options.check_only and not figures.errors:
-        workloads.measure(figures, started, options.rounds, quotes, options.seconds, say)
+        only = [name for name in options.only.split(",") if name]
+        workloads.measure(figures, started, options.rounds, quotes, options.seconds, only, say)
         report.write(options, facts, figures, checker.count)
     for error in figures.errors:
         print(error, file=sys.stderr)

@@ -17,6 +17,8 @@ COLOURS = {"silkrate": "#000000", "postgresql": "#336791", "victoria-metrics": "
            "bare-tonic": "#888888"}
 # Not durable when acknowledged, or no database.
 NOT_DURABLE = {"victoria-metrics", "polars", "bare-tonic"}
+# Embedded in the program that asks: no network, no second process, and no second copy of the answer.
+EMBEDDED = {"duckdb", "clickhouse", "sqlite", "polars"}
 LEFT, RIGHT, ROW_HEIGHT, TOP = 420, 1180, 24, 92
 
 
@@ -69,10 +71,10 @@ def machine():
 
 def markdown(facts, figures, options, answers, plot):
     lines = [f"# {options.ticks:,} quotes", "",
-             f"Written by `benches/peers/run --ticks {options.ticks} --rounds {options.rounds}` on "
+             f"Written by `benches/peers/run --ticks {options.ticks} --rounds {options.rounds}{f' --only {options.only}' if options.only else ''}` on "
              f"{time.strftime('%Y-%m-%d', time.gmtime())}: {machine()}. Medians of {options.rounds} interleaved rounds. "
              f"{answers} answers were compared and are equal. The best figure of a row is bold. † not durable when "
-             f"acknowledged.", "",
+             f"acknowledged. ‡ embedded: no network.", "",
              f"![Each database relative to silkrate]({plot})", "",
              "| work | unit | " + " | ".join(title(fact) for fact in facts) + " |",
              "|---|---|" + "---|" * len(facts)]
@@ -93,7 +95,8 @@ def markdown(facts, figures, options, answers, plot):
 
 
 def title(fact):
-    return fact.title + (" †" if fact.name in NOT_DURABLE else "")
+    marks = ("†" if fact.name in NOT_DURABLE else "") + ("‡" if fact.name in EMBEDDED else "")
+    return f"{fact.title} {marks}".strip()
 
 
 def svg(facts, figures, options):
@@ -119,7 +122,7 @@ def svg(facts, figures, options):
              f'<text x="12" y="24" font-size="16" font-weight="bold">Each database relative to silkrate, '
              f'{options.ticks:,} quotes</text>',
              '<text x="12" y="44" fill="#555555">Left of the line: silkrate is better. Right of it: the other database '
-             'is better. Logarithmic; † not durable when acknowledged.</text>']
+             'is better. Logarithmic. † not durable when acknowledged. ‡ embedded: no network.</text>']
     place = 12
     for fact in facts:
         if fact.name == "silkrate":

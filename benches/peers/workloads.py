@@ -221,9 +221,10 @@ def measurements(quotes, seconds):
                       only("ingest_messages", lambda method: [method(1_000)]))
 
 
-def measure(figures, databases, rounds, quotes, seconds, say):
-    """Runs all measurements in interleaved rounds."""
-    for measurement in measurements(quotes, seconds):
+def measure(figures, databases, rounds, quotes, seconds, only, say):
+    """Runs all measurements, or those named in `only`, in interleaved rounds."""
+    chosen = [measurement for measurement in measurements(quotes, seconds) if not only or measurement.name in only]
+    for measurement in chosen:
         say(f"measuring {measurement.name}")
         for number in range(rounds):
             for database in databases:
