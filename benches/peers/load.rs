@@ -51,7 +51,6 @@ const PAIRS: [&str; 5] = ["KGS/USD", "KZT/USD", "TJS/USD", "UZS/USD", "TMT/USD"]
 const RATE_PLACES: u32 = 6;
 const MOVES_PERCENT: u64 = 30;
 const CONCURRENT_CALLS: usize = 16;
-const CONNECTIONS: usize = 2;
 const USAGE: &str = "This is the load client of benches/peers/run. Start that program instead.";
 
 /// The rates of one pair, times 10^6: one for each step of time.
@@ -113,7 +112,10 @@ fn main() {
         return;
     }
     let address: SocketAddr = operand.parse().expect("an address such as 127.0.0.1:50051");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.number("--threads", 2) as usize)
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(async {
         match command.as_str() {
             "latest" => latest(address, &options).await,
@@ -189,19 +191,19 @@ where
     println!("{{\"per_second\": {per_second:.1}, \"p50_us\": {}, \"p99_us\": {}}}", at(50), at(99));
 }
 
-async fn connections(address: SocketAddr) -> Arc<Vec<Channel>> {
+async fn connections(address: SocketAddr, options: &Options) -> Arc<Vec<Channel>> {
     let mut channels = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..options.number("--connections", 2) {
         channels.push(connect(address).await);
     }
     Arc::new(channels)
 }
 
 async fn latest(address: SocketAddr, options: &Options) {
-    let channels = connections(address).await;
+    let channels = connections(address, options).await;
     let sources = vec!["quotes".to_owned()];
     measure(CONCURRENT_CALLS, options.deadline(), move |caller, _| {
-        let mut client = RateServiceClient::new(channels[caller % CONNECTIONS].clone());
+        let mut client = RateServiceClient::new(channels[caller % channels.len()].clone());
         let request = v1::GetLatestRatesRequest { sources: sources.clone(), ..Default::default() };
         async move {
             let response = client.get_latest_rates(request).await.expect("a response").into_inner();
@@ -220,9 +222,9 @@ async fn serve_bare(address: SocketAddr) {
 }
 
 async fn bare_latest(address: SocketAddr, options: &Options) {
-    let channels = connections(address).await;
+    let channels = connections(address, options).await;
     measure(CONCURRENT_CALLS, options.deadline(), move |caller, _| {
-        let channel = channels[caller % CONNECTIONS].clone();
+        let channel = channels[caller % channels.len()].clone();
         async move {
             let response: v1::GetLatestRatesResponse = bare::call(&channel, Bytes::from_static(b"quotes")).await;
             assert_eq!(response.rates.len(), PAIRS.len());
@@ -237,7 +239,7 @@ async fn as_of(address: SocketAddr, options: &Options) {
         .map(|seed| Mantissas::new(seed).take(seconds as usize).map(|mantissa| mantissa as u32).collect())
         .collect();
     let quotes = Arc::new(quotes);
-    let channels = connections(address).await;
+    let channels = connections(address, options).await;
     let seed = options.number("--seed", 1);
     measure(CONCURRENT_CALLS, options.deadline(), move |caller, call| {
         let mut random = Random(seed ^ ((caller as u64) << 48 | call << 8));
@@ -249,7 +251,7 @@ async fn as_of(address: SocketAddr, options: &Options) {
             ..Default::default()
         };
         let expected = u64::from(quotes[pair][second as usize]);
-        let mut client = RateServiceClient::new(channels[caller % CONNECTIONS].clone());
+        let mut client = RateServiceClient::new(channels[caller % channels.len()].clone());
         async move {
             let response = client.get_rate(request).await.expect("a response").into_inner();
             assert_eq!(response.rate, rate_text(expected), "{} at second {second}", PAIRS[pair]);
@@ -337,9 +339,9 @@ async fn ingest(address: SocketAddr, options: &Options) {
 /// Stores one tick per call. The callers share the connections.
 async fn tick(address: SocketAddr, options: &Options) {
     let from = options.number("--from", 0) as i64;
-    let channels = connections(address).await;
+    let channels = connections(address, options).await;
     measure(options.number("--callers", 1) as usize, options.deadline(), move |caller, call| {
-        let mut client = IngestServiceClient::new(channels[caller % CONNECTIONS].clone());
+        let mut client = IngestServiceClient::new(channels[caller % channels.len()].clone());
         let key = SeriesKey { source: Source::parse(&format!("tick-{caller}")).expect("a slug"), ..client_series(0) };
         let ticks = vec![message(&key, from + call as i64, 11_440 + call % 7)];
         async move {

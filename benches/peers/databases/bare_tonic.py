@@ -1,15 +1,17 @@
 """A tonic service that returns the latest rates of silkrate as a fixed message: the cost of gRPC alone."""
 
-import json
 import subprocess
 
 import process
 from databases import Database
+from databases.silkrate import LATEST_REQUEST
+from load_tools import h2load
 
 
 class BareTonic(Database):
     name = "bare-tonic"
     title = "bare tonic"
+    programs = ["h2load"]
 
     def version(self):
         return "as in Cargo.lock"
@@ -22,7 +24,8 @@ class BareTonic(Database):
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         try:
             address = server.stdout.readline().strip()
-            return json.loads(process.run([self.context.load, "bare", address, "--seconds", str(seconds)]))
+            process.run([self.context.load, "bare", address, "--seconds", "1"])
+            return h2load(self.context, address.split(":")[1], ["/bare.FixedResponse/Call"], seconds, LATEST_REQUEST)
         finally:
             server.kill()
             server.wait()

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import process
 import setup
 from databases import Answer, Database
+from load_tools import h2load
 from quotes import DAY_S, PAIRS, START_S, batch_rates
 
 FORMAT = "1:label:pair,2:label:source,3:time:rfc3339,4:metric:quote"
@@ -145,18 +146,3 @@ def post_batches(port, path, bodies):
     if errors:
         raise errors[0]
     return seconds
-
-
-def h2load(context, port, paths, seconds):
-    """Requests the paths in turn over HTTP/1.1 from 16 connections."""
-    list_path, log_path = context.directory / "h2load-paths", context.directory / "h2load-log"
-    list_path.write_text("".join(f"http://127.0.0.1:{port}{path}\n" for path in paths))
-    log_path.unlink(missing_ok=True)
-    command = [setup.program("h2load"), "--h1", "-c", "16", "-t", "2", "-D", str(seconds), "-i", str(list_path),
-               f"--log-file={log_path}"]
-    process.run(command)
-    rows = [line.split() for line in log_path.read_text().splitlines()]
-    if any(row[1] != "200" for row in rows):
-        raise RuntimeError(f"h2load: not every response had the status 200: {rows[:3]}")
-    p50, p99 = process.percentiles([int(row[2]) for row in rows])
-    return {"per_second": len(rows) / seconds, "p50_us": p50, "p99_us": p99}
