@@ -364,7 +364,7 @@ async fn series(address: SocketAddr) {
     while let Some(response) = responses.message().await.expect("a message") {
         for run in decode_runs(&response).expect("valid columns") {
             runs += 1;
-            ticks += u64::from(run.observation_count);
+            ticks += run.observation_count;
         }
     }
     println!("{{\"seconds\": {:.6}, \"runs\": {runs}, \"ticks\": {ticks}}}", begun.elapsed().as_secs_f64());
