@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ServiceError;
 use super::rate_request::{self, Paged};
 use super::rate_response;
-use super::read_executor::{Read, ReadExecutor};
+use super::read_executor::{Read, ReadExecutor, ReadPermit};
 use super::watch::{WatchRequest, heartbeat_interval};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
@@ -125,19 +125,28 @@ impl Rates {
         self.executor.run(move |cancel| task(&Reader::new(view, now, rules, cancel).with_sources(&sources))).await
     }
 
-    /// Runs `task` on this thread if it needs no block from the disk. Returns `None` if it needs one: then run it with
-    /// [`Rates::read`].
+    /// Runs `task` on this thread if it needs no block from the disk, else as [`Rates::read`] does. A read on another
+    /// thread also returns its permit.
     ///
-    /// A read of single rates takes microseconds, less than handing it to another thread.
+    /// If all blocks are in memory, reading single rates takes less time than handing the read to another thread.
     ///
     /// # Errors
-    /// The errors of `task`.
-    pub fn read_in_memory<T>(&self, task: &impl PointReadTask<T>) -> Option<Result<T, ServiceError>> {
-        let (view, now) = (self.view(), self.now());
-        let reader = Reader::new(view, now, Arc::clone(&self.rules), CancellationToken::new());
-        match memory_only(|| task(&reader.with_sources(&self.sources))) {
-            Err(QueryError::Store(StoreError::NotInMemory)) => None,
-            answer => Some(answer.map_err(ServiceError::from)),
+    /// The errors of [`Rates::read`].
+    pub async fn read_point<T: Send + 'static>(
+        &self,
+        task: impl PointReadTask<T>,
+    ) -> Result<(T, Option<ReadPermit>), ServiceError> {
+        let in_memory = {
+            let (view, now) = (self.view(), self.now());
+            let reader = Reader::new(view, now, Arc::clone(&self.rules), CancellationToken::new());
+            memory_only(|| task(&reader.with_sources(&self.sources)))
+        };
+        match in_memory {
+            Err(QueryError::Store(StoreError::NotInMemory)) => {
+                let Read { answer, permit } = self.read(task).await?;
+                Ok((answer, Some(permit)))
+            }
+            answer => Ok((answer?, None)),
         }
     }
 

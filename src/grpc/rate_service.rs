@@ -95,11 +95,12 @@ async fn run_point_read<T: Send + 'static>(
     rates: &Rates,
     task: Result<impl PointReadTask<T>, ServiceError>,
 ) -> Result<Response<T>, Status> {
-    let task = task?;
-    match rates.read_in_memory(&task) {
-        Some(answer) => Ok(Response::new(answer?)),
-        None => run_read(rates, Ok(task)).await,
+    let (answer, permit) = rates.read_point(task?).await?;
+    let mut response = Response::new(answer);
+    if let Some(permit) = permit {
+        response.extensions_mut().insert(permit);
     }
+    Ok(response)
 }
 
 #[tonic::async_trait]

@@ -323,16 +323,11 @@ impl<'a> CallRequest<'a> {
             ControlFlow::Break(response) => return Ok(response),
         };
         let writer = self.writer;
-        let write = move |reader: &Reader| {
+        let read = rates.read_point(move |reader| {
             let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
-        };
-        let (encoded, permit) = if let Some(encoded) = rates.read_in_memory(&write) {
-            (encoded?, None)
-        } else {
-            let Read { answer, permit } = rates.read(write).await?;
-            (answer, Some(permit))
-        };
+        });
+        let (encoded, permit) = read.await?;
         Ok(response(encoded?, permit, headers))
     }
 
