@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 START_SECONDS_MAX = 60
@@ -102,6 +103,18 @@ def seconds(action):
     begun = time.perf_counter()
     result = action()
     return time.perf_counter() - begun, result
+
+
+def seconds_together(work, arguments):
+    """Calls `work` in a thread of its own for each tuple of arguments. Returns the wall time until all have returned."""
+    with ThreadPoolExecutor(len(arguments)) as threads:
+        begun = time.perf_counter()
+        calls = [threads.submit(work, *each) for each in arguments]
+        wait(calls)
+        elapsed = time.perf_counter() - begun
+    for call in calls:
+        call.result()
+    return elapsed
 
 
 def disk_bytes(path):

@@ -1,7 +1,6 @@
 """ClickHouse, embedded in this process as chDB: no network and no second process in its figures."""
 
 from decimal import Decimal
-from threading import Thread
 
 import process
 from databases import Answer, Database
@@ -143,24 +142,9 @@ class ClickHouse(Database):
             rows = [f"('{PAIRS[client]}','client-{client}',{start + index},{rates[index]})" for index in range(count)]
             statements.append(["INSERT INTO quotes VALUES " + ",".join(rows[first:first + batch])
                                for first in range(0, count, batch)])
-        errors = []
 
         def write(statements):
-            try:
-                for statement in statements:
-                    self.session.query(statement)
-            except Exception as error:  # Reported by the caller's thread.
-                errors.append(error)
+            for statement in statements:
+                self.session.query(statement)
 
-        threads = [Thread(target=write, args=(statements,)) for statements in statements]
-
-        def store():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        seconds, _ = process.seconds(store)
-        if errors:
-            raise errors[0]
-        return 4 * count / seconds
+        return 4 * count / process.seconds_together(write, [(of_client,) for of_client in statements])

@@ -1,7 +1,6 @@
 """DuckDB, embedded in this process: no network and no second process in its figures."""
 
 import shutil
-import threading
 from decimal import Decimal
 
 import process
@@ -150,8 +149,6 @@ class DuckDb(Database):
 
         count = self.ingest_counts[batch] // 4
         start = self.next_seconds(count)
-        errors = []
-
         def prepare(client):
             rates = pyarrow.array([Decimal(rate) for rate in batch_rates(client, count)], pyarrow.decimal128(18, 6))
             times = pyarrow.array([(start + index) * 1_000_000 for index in range(count)]).cast("timestamp[us]")
@@ -161,21 +158,7 @@ class DuckDb(Database):
             return self.connection.cursor(), [table.slice(first, batch) for first in range(0, count, batch)]
 
         def write(cursor, batches):
-            try:
-                for batch_table in batches:  # DuckDB finds the table by the name of this variable.
-                    cursor.execute("INSERT INTO quotes SELECT * FROM batch_table")
-            except Exception as error:  # Reported by the caller's thread.
-                errors.append(error)
+            for batch_table in batches:  # DuckDB finds the table by the name of this variable.
+                cursor.execute("INSERT INTO quotes SELECT * FROM batch_table")
 
-        threads = [threading.Thread(target=write, args=prepare(client)) for client in range(4)]
-
-        def store():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        seconds, _ = process.seconds(store)
-        if errors:
-            raise errors[0]
-        return 4 * count / seconds
+        return 4 * count / process.seconds_together(write, [prepare(client) for client in range(4)])

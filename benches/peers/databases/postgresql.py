@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 from decimal import Decimal
 
 import process
@@ -210,16 +209,8 @@ class PostgreSql(Database):
                     file.write("\\.\n")
             paths.append(path)
 
-        threads = [threading.Thread(target=lambda path=path: self.psql("-f", str(path))) for path in paths]
-
-        def store():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
         before = self.client_ticks()
-        seconds, _ = process.seconds(store)
+        seconds = process.seconds_together(self.psql, [("-f", str(path)) for path in paths])
         if self.client_ticks() - before != 4 * count:
             raise RuntimeError("PostgreSQL did not store all batches")
         return 4 * count / seconds

@@ -1,7 +1,6 @@
 """Redis: the latest rates as a hash, ticks as a sorted set by time. It holds all data in memory."""
 
 import socket
-import threading
 from decimal import Decimal
 
 import process
@@ -78,8 +77,6 @@ class Redis(Database):
     def ingest(self, batch):
         count = self.ingest_counts[batch] // 4
         start = self.next_seconds(count)
-        errors = []
-
         def prepare(client):
             rates = batch_rates(client, count)
             commands = []
@@ -91,25 +88,11 @@ class Redis(Database):
             return socket.create_connection(("127.0.0.1", self.port)), commands
 
         def write(connection, commands):
-            try:
-                with connection, connection.makefile("rb") as replies:
-                    for command in commands:
-                        connection.sendall(command)
-                        reply = replies.readline()
-                        if not reply.startswith(b":"):
-                            raise RuntimeError(f"Redis: {reply!r}")
-            except Exception as error:  # Reported by the caller's thread.
-                errors.append(error)
+            with connection, connection.makefile("rb") as replies:
+                for command in commands:
+                    connection.sendall(command)
+                    reply = replies.readline()
+                    if not reply.startswith(b":"):
+                        raise RuntimeError(f"Redis: {reply!r}")
 
-        threads = [threading.Thread(target=write, args=prepare(client)) for client in range(4)]
-
-        def store():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        seconds, _ = process.seconds(store)
-        if errors:
-            raise errors[0]
-        return 4 * count / seconds
+        return 4 * count / process.seconds_together(write, [prepare(client) for client in range(4)])

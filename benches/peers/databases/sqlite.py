@@ -162,7 +162,7 @@ class Sqlite(Database):
 
     def write(self, batches_of_clients, deadline=None):
         """Stores batches, each in a transaction of its own. Returns the seconds, and the microseconds of each batch."""
-        latencies, errors = [], []
+        latencies = []
 
         def client(connection, batches):
             try:
@@ -175,21 +175,9 @@ class Sqlite(Database):
                         connection.executemany(INSERT, batch)
                         connection.execute("COMMIT")
                     latencies.append(int((time.perf_counter() - begun) * 1e6))
-            except Exception as error:  # Reported by the caller's thread.
-                errors.append(error)
             finally:
                 connection.close()
 
         connections = [self.connect() for _ in batches_of_clients]
-        threads = [threading.Thread(target=client, args=work) for work in zip(connections, batches_of_clients)]
-
-        def store():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        seconds, _ = process.seconds(store)
-        if errors:
-            raise errors[0]
+        seconds = process.seconds_together(client, list(zip(connections, batches_of_clients)))
         return seconds, latencies

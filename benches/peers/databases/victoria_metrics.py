@@ -1,7 +1,6 @@
 """VictoriaMetrics over HTTP: its CSV import, PromQL and exports. It has no setting to sync before it acknowledges."""
 
 import json
-import threading
 from decimal import Decimal
 from urllib.parse import quote
 
@@ -124,25 +123,10 @@ class VictoriaMetrics(Database):
 
 def post_batches(port, path, bodies):
     """Posts the bodies of each client over a connection of its own. Returns the seconds until all are acknowledged."""
-    errors = []
 
     def post(bodies):
-        try:
-            http = process.Http(port)
-            for body in bodies:
-                http.post(path, body)
-        except Exception as error:  # Reported by the caller's thread.
-            errors.append(error)
+        http = process.Http(port)
+        for body in bodies:
+            http.post(path, body)
 
-    threads = [threading.Thread(target=post, args=(bodies,)) for bodies in bodies]
-
-    def store():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    seconds, _ = process.seconds(store)
-    if errors:
-        raise errors[0]
-    return seconds
+    return process.seconds_together(post, [(of_client,) for of_client in bodies])
