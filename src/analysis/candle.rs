@@ -10,11 +10,11 @@
 
 use std::cmp::Ordering;
 
-use num_bigint::BigInt;
 use num_rational::BigRational;
 
 use super::bucket::{Bucket, Buckets};
 use super::cross::RateInterval;
+use super::fraction::{difference, quotient, sum};
 use super::rounded::Rounded;
 use super::rounded_rate::{RoundedRate, at_places};
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
@@ -100,7 +100,7 @@ impl CandleBounds {
             high: around(candle.high),
             low: around(candle.low),
             close: around(candle.close),
-            average: [&candle.average - &half, &candle.average + &half],
+            average: [difference(&candle.average, &half), sum(&candle.average, &half)],
         })
     }
 
@@ -202,8 +202,10 @@ impl CandleBuilder {
         self.add_weight_until(covered_to);
         let places = self.sum.places();
         let covered_us = covered_to.micros_since(self.open.time);
-        let average =
-            if covered_us > 0 { self.sum.total() / BigInt::from(covered_us) } else { self.close.rate.value() };
+        let average = match covered_us {
+            1.. => quotient(&self.sum.total(), &BigRational::from_integer(covered_us.into())),
+            _ => self.close.rate.value(),
+        };
         Candle {
             bucket,
             open: self.open,

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{One as _, Signed as _};
+use num_traits::Signed as _;
 
 use super::derived::{Derived, Digits};
+use super::fraction::{difference, multiple, quotient};
 use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};
 
@@ -33,7 +34,6 @@ pub struct PercentChange {
 impl PercentChange {
     /// Computes the change from `start` to `end`.
     pub fn between(start: &Derived, end: &Derived) -> Self {
-        let percent = |end: &BigRational, start: &BigRational| (end / start - BigRational::one()) * BigInt::from(100);
         Self {
             value: percent(&end.value(), &start.value()),
             low: percent(&end.low(), &start.high()),
@@ -73,10 +73,15 @@ impl PercentChange {
     }
 }
 
+/// Returns `100 * (end / start - 1)`; `start` must be positive.
+fn percent(end: &BigRational, start: &BigRational) -> BigRational {
+    multiple(&BigInt::from(100), &quotient(&difference(end, start), start))
+}
+
 /// Returns `end - start` in units of the quote currency. Between published rates the result is exact and has the larger
 /// number of places of the two rates. Otherwise it has 15 significant digits, rounded once, half-even.
 pub fn absolute_change(start: &Derived, end: &Derived) -> Rounded {
-    let change = end.value() - start.value();
+    let change = difference(&end.value(), &start.value());
     match (start.digits(), end.digits()) {
         (Digits::Published { places: from }, Digits::Published { places: to }) => {
             fixed(&change, u32::from(from.max(to)), Rounding::HalfEven)
@@ -87,6 +92,7 @@ pub fn absolute_change(start: &Derived, end: &Derived) -> Rounded {
 
 #[cfg(test)]
 mod tests {
+    use num_traits::One as _;
     use proptest::prelude::*;
 
     use super::*;

@@ -47,9 +47,10 @@ struct Fractions {
 }
 
 /// Returns `halves` halves of a unit in the last place of `rate`. In these halves, the rate is `2m`, and its bounds are
-/// `2m - 1` and `2m + 1` (`m` is the mantissa).
+/// `2m - 1` and `2m + 1` (`m` is the mantissa). The fraction is not reduced, because reducing it costs more than the
+/// arithmetic with it.
 fn from_halves(rate: Rate, halves: BigInt) -> BigRational {
-    BigRational::new(halves, power_of_ten(u32::from(rate.places())) * 2_u32)
+    BigRational::new_raw(halves, power_of_ten(u32::from(rate.places())) * 2_u32)
 }
 
 fn halves(rate: Rate) -> BigInt {

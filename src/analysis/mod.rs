@@ -10,6 +10,7 @@ mod compare;
 mod conversion;
 mod cross;
 mod derived;
+mod fraction;
 mod gap;
 mod rounded;
 mod rounded_rate;

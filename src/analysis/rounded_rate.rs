@@ -62,30 +62,9 @@ impl RoundedRate {
     /// Returns `numer / denom` with 15 significant digits, or `None` if 128 bits are too few for the computation or a
     /// number is zero.
     pub(super) fn quotient_u128(numer: u128, denom: u128, rounding: Rounding) -> Option<Self> {
-        let scale = |number: u128, exponent: i64| {
-            number.checked_mul(10_u128.checked_pow(u32::try_from(exponent).unwrap_or(0))?)
-        };
-        let guess = i64::from(numer.checked_ilog10()?) - i64::from(denom.checked_ilog10()?);
-        let above = scale(numer, -guess)?;
-        let below = scale(denom, guess)?;
-        let exponent = if above < below { guess - 1 } else { guess };
-        let places = i64::from(SIGNIFICANT_DIGITS) - 1 - exponent;
-        let (above, below) = (scale(numer, places)?, scale(denom, -places)?);
-        let (floor, rest) = (above / below, above % below);
-        let up = match rounding {
-            Rounding::Down => false,
-            Rounding::Up => rest > 0,
-            Rounding::HalfEven => match rest.checked_mul(2)?.cmp(&below) {
-                Ordering::Less => false,
-                Ordering::Equal => floor % 2 == 1,
-                Ordering::Greater => true,
-            },
-        };
-        let mantissa = floor + u128::from(up);
-        let origin = if rest == 0 { DigitsOrigin::Exact } else { DigitsOrigin::Rounded };
-        // Rounding 9.99... up gives 10.00..., which has one digit too many. Its last digit is a zero and is removed.
-        let (mantissa, places) =
-            if mantissa == MANTISSA_LIMIT { (mantissa / 10, places - 1) } else { (mantissa, places) };
+        let Significant { mantissa, places, is_exact } =
+            Significant::of_u128(numer, denom, SIGNIFICANT_DIGITS, rounding)?;
+        let origin = if is_exact { DigitsOrigin::Exact } else { DigitsOrigin::Rounded };
         Some(Self { mantissa, places: i16::try_from(places).ok()?, origin })
     }
 
@@ -147,10 +126,10 @@ impl RoundedRate {
     }
 }
 
-/// Returns `integer / 10^places`.
+/// Returns `integer / 10^places`, not reduced.
 pub(super) fn at_places(integer: BigInt, places: i16) -> BigRational {
     let unit = power_of_ten(u32::from(places.unsigned_abs()));
-    if places < 0 { BigRational::from_integer(integer * unit) } else { BigRational::new(integer, unit) }
+    if places < 0 { BigRational::from_integer(integer * unit) } else { BigRational::new_raw(integer, unit) }
 }
 
 impl fmt::Display for RoundedRate {

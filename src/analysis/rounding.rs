@@ -2,10 +2,12 @@
 //!
 //! **Invariant**: bounds are rounded outward, so a rounded interval always contains the exact interval.
 
+use std::cmp::Ordering;
+
 use num_bigint::BigInt;
-use num_integer::Integer as _;
+use num_integer::Integer;
 use num_rational::BigRational;
-use num_traits::{Signed as _, Zero as _};
+use num_traits::{Signed as _, ToPrimitive as _, Zero as _};
 
 use super::rounded::Rounded;
 
@@ -26,18 +28,31 @@ pub enum Rounding {
 
 impl Rounding {
     /// Rounds `numer / denom` to an integer; `denom` must be positive.
-    fn integer(self, numer: &BigInt, denom: &BigInt) -> BigInt {
+    #[allow(
+        clippy::arithmetic_side_effects,
+        reason = "the rest is below the denominator; a quotient with a rest is at most half of the largest number"
+    )]
+    fn integer<N: Integer + Clone>(self, numer: &N, denom: &N) -> N {
         let (floor, rest) = numer.div_mod_floor(denom);
         let up = match self {
             Self::Down => false,
             Self::Up => !rest.is_zero(),
-            Self::HalfEven => match (rest * 2_u32).cmp(denom) {
-                std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Equal => floor.is_odd(),
-                std::cmp::Ordering::Greater => true,
+            Self::HalfEven => match rest.cmp(&(denom.clone() - rest.clone())) {
+                Ordering::Less => false,
+                Ordering::Equal => floor.is_odd(),
+                Ordering::Greater => true,
             },
         };
-        if up { floor + 1_u32 } else { floor }
+        if up { floor + N::one() } else { floor }
+    }
+
+    /// Returns the rounding of a number that gives the same result for the number with the other sign.
+    const fn mirrored(self) -> Self {
+        match self {
+            Self::HalfEven => Self::HalfEven,
+            Self::Down => Self::Up,
+            Self::Up => Self::Down,
+        }
     }
 }
 
@@ -47,7 +62,16 @@ pub(super) fn power_of_ten(exponent: u32) -> BigInt {
 
 /// Rounds to a whole number of units of `10^-places`.
 pub(super) fn units(exact: &BigRational, places: u32, rounding: Rounding) -> BigInt {
-    rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom())
+    match units_i128(exact, places, rounding) {
+        Some(units) => units.into(),
+        None => rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom()),
+    }
+}
+
+/// Returns the same as [`units`] without big integers, or `None` if 128 bits are too few.
+fn units_i128(exact: &BigRational, places: u32, rounding: Rounding) -> Option<i128> {
+    let (numer, denom) = (exact.numer().to_i128()?, exact.denom().to_i128()?);
+    Some(rounding.integer(&numer.checked_mul(10_i128.checked_pow(places)?)?, &denom))
 }
 
 /// Rounds to exactly `places` digits after the decimal point.
@@ -70,17 +94,47 @@ fn leading_exponent(numer: &BigInt, denom: &BigInt) -> i64 {
 ///
 /// **Invariant**: the mantissa has at most the requested number of digits.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Significant {
-    pub(super) mantissa: BigInt,
+pub(super) struct Significant<M = BigInt> {
+    pub(super) mantissa: M,
     /// Negative if the number is the mantissa multiplied by a power of ten.
     pub(super) places: i64,
     /// Whether the rounded number equals the exact number.
     pub(super) is_exact: bool,
 }
 
+impl Significant<u128> {
+    /// Rounds `numer / denom` to `digits` significant digits. Returns `None` if 128 bits are too few for the computation
+    /// or a number is zero.
+    pub(super) fn of_u128(numer: u128, denom: u128, digits: u32, rounding: Rounding) -> Option<Self> {
+        let scale = |number: u128, exponent: i64| {
+            number.checked_mul(10_u128.checked_pow(u32::try_from(exponent).unwrap_or(0))?)
+        };
+        let guess = i64::from(numer.checked_ilog10()?) - i64::from(denom.checked_ilog10()?);
+        let exponent = if scale(numer, -guess)? < scale(denom, guess)? { guess - 1 } else { guess };
+        let places = i64::from(digits) - 1 - exponent;
+        let (above, below) = (scale(numer, places)?, scale(denom, -places)?);
+        let (mantissa, is_exact) = (rounding.integer(&above, &below), above.is_multiple_of(below));
+        // See `Significant::of_big`.
+        let has_a_digit_more = mantissa == 10_u128.checked_pow(digits)?;
+        let (mantissa, places) = if has_a_digit_more { (mantissa / 10, places - 1) } else { (mantissa, places) };
+        Some(Self { mantissa, places, is_exact })
+    }
+}
+
 impl Significant {
     /// Rounds `numer / denom` to `digits` significant digits; `denom` must be positive.
     pub(super) fn new(numer: &BigInt, denom: &BigInt, digits: u32, rounding: Rounding) -> Self {
+        let rounding_of_magnitude = if numer.is_negative() { rounding.mirrored() } else { rounding };
+        let small = numer.magnitude().to_u128().zip(denom.to_u128());
+        match small.and_then(|(numer, denom)| Significant::of_u128(numer, denom, digits, rounding_of_magnitude)) {
+            Some(Significant { mantissa, places, is_exact }) => {
+                Self { mantissa: BigInt::from_biguint(numer.sign(), mantissa.into()), places, is_exact }
+            }
+            None => Self::of_big(numer, denom, digits, rounding),
+        }
+    }
+
+    fn of_big(numer: &BigInt, denom: &BigInt, digits: u32, rounding: Rounding) -> Self {
         if numer.is_zero() {
             return Self { mantissa: BigInt::ZERO, places: 0, is_exact: true };
         }
@@ -169,7 +223,26 @@ mod tests {
         check("0.099999", ["0.1000", "0.09999", "0.1000"]);
     }
 
+    /// Numbers whose computations fit in 128 bits, nearly fit, and do not fit.
+    fn integers() -> impl Strategy<Value = i128> {
+        prop_oneof![-1_000..1_000_i128, -10_i128.pow(12)..10_i128.pow(12), any::<i128>()]
+    }
+
     proptest! {
+        #[test]
+        fn rounding_in_128_bits_equals_rounding_of_big_integers(
+            numer in integers(), denom in integers(), places in 0..30_u32, digits in 1..20_u32,
+        ) {
+            let (numer, denom) = (BigInt::from(numer), BigInt::from(denom.checked_abs().unwrap_or(1).max(1)));
+            let exact = BigRational::new_raw(numer.clone(), denom.clone());
+            for rounding in ALL {
+                let slow = rounding.integer(&(&numer * power_of_ten(places)), &denom);
+                prop_assert_eq!(units(&exact, places, rounding), slow);
+                let slow = Significant::of_big(&numer, &denom, digits, rounding);
+                prop_assert_eq!(Significant::new(&numer, &denom, digits, rounding), slow);
+            }
+        }
+
         #[test]
         fn rounded_bounds_contain_the_exact_value_and_are_close_to_it(
             numer in any::<i64>(), denom in 1..i64::MAX, places in 0..13_u32,

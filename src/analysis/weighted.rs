@@ -10,6 +10,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Zero as _;
 
+use super::fraction::sum;
 use super::rounded_rate::{RoundedRate, at_places};
 
 /// The weighted sum of the mantissas that have the same number of places.
@@ -73,7 +74,7 @@ impl WeightedSum {
     /// Returns the exact sum.
     pub(super) fn total(self) -> BigRational {
         let scales = self.scales.into_iter().map(|scale| at_places(scale.overflow + scale.sum, scale.places));
-        scales.reduce(|one, other| one + other).unwrap_or_else(BigRational::zero)
+        scales.reduce(|one, other| sum(&one, &other)).unwrap_or_else(BigRational::zero)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use num_bigint::BigInt;
 use proptest::prelude::*;
 
 use super::*;
