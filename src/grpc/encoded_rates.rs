@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
 
 use crate::api::convert::latest_rate;
-use crate::api::{latest as latest_message, latest_without_rates};
+use crate::api::latest_without_rates;
 use crate::domain::Timestamp;
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::codec::MessageDecoder;
@@ -27,6 +27,8 @@ struct Encoded {
     /// The sequence after which the rates changed; zero means all rates.
     since: u64,
     rates: Bytes,
+    /// The offset in `rates` after each rate.
+    ends: Vec<usize>,
 }
 
 /// The cache: the two most requested selections of rates, each encoded once per commit.
@@ -40,8 +42,28 @@ pub(super) struct EncodedRatesCache {
 
 impl EncodedRatesCache {
     /// Returns all rates of `latest_quotes`.
-    fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Bytes {
+    fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Arc<Encoded> {
         Self::get(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::insert(&self.all, latest_quotes, 0))
+    }
+
+    /// Returns the rates of `latest_quotes` that match a filter and changed after `since`, encoded as the field `rates`
+    /// of a response. Returns all rates that match if `since` is zero or above the sequence of `latest_quotes`.
+    pub(super) fn selected(&self, latest_quotes: &Arc<LatestQuotes>, filter: &SeriesFilter, since: u64) -> Bytes {
+        if filter.is_empty() {
+            return self.changed(latest_quotes, since);
+        }
+        if since > 0 && since <= latest_quotes.sequence {
+            // One commit changes few rates.
+            return encode(latest_quotes, filter, since).0;
+        }
+        let all = self.all(latest_quotes);
+        let begins = std::iter::once(0).chain(all.ends.iter().copied());
+        let rates = latest_quotes.quotes.iter().zip(begins.zip(&all.ends));
+        let mut selected = Vec::new();
+        for (_, (begin, end)) in rates.filter(|(quote, _)| filter.matches(&quote.series)) {
+            selected.extend_from_slice(all.rates.get(begin..*end).unwrap_or_default());
+        }
+        selected.into()
     }
 
     /// Returns the rates of `latest_quotes` that changed after `since`, encoded as the field `rates` of a response.
@@ -49,21 +71,24 @@ impl EncodedRatesCache {
     ///
     /// Only the bytes for the highest `since` are cached: one client that is behind does not evict the bytes that the
     /// other clients need.
-    pub(super) fn changed(&self, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
+    fn changed(&self, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
         if since == 0 || since > latest_quotes.sequence {
-            return self.all(latest_quotes);
+            return self.all(latest_quotes).rates.clone();
         }
         if since == latest_quotes.sequence {
             return Bytes::new();
         }
         if let Some(cached) = Self::get(&self.newest, latest_quotes, since) {
-            return cached;
+            return cached.rates.clone();
         }
         let is_behind = self.newest.load().as_ref().is_some_and(|cached| cached.since > since);
-        if is_behind { encode(latest_quotes, since) } else { Self::insert(&self.newest, latest_quotes, since) }
+        if is_behind {
+            return encode(latest_quotes, &SeriesFilter::default(), since).0;
+        }
+        Self::insert(&self.newest, latest_quotes, since).rates.clone()
     }
 
-    /// Returns the response to a poll. Uses cached bytes if the filter is empty.
+    /// Returns the response to a poll.
     pub(super) fn response(
         &self,
         latest_quotes: &Arc<LatestQuotes>,
@@ -71,41 +96,44 @@ impl EncodedRatesCache {
         since_sequence: u64,
         now: Timestamp,
     ) -> LatestResponse {
-        if filter.is_empty() {
-            let encoded_rates = self.changed(latest_quotes, since_sequence);
-            LatestResponse { encoded_rates, message: latest_without_rates(latest_quotes, now) }
-        } else {
-            let message = latest_message(latest_quotes, filter, since_sequence, now);
-            LatestResponse { encoded_rates: Bytes::new(), message }
-        }
+        let encoded_rates = self.selected(latest_quotes, filter, since_sequence);
+        LatestResponse { encoded_rates, message: latest_without_rates(latest_quotes, now) }
     }
 
-    fn get(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Bytes> {
+    fn get(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Arc<Encoded>> {
         let cached = entry.load();
         let is_same =
             |cached: &&Arc<Encoded>| Arc::ptr_eq(&cached.latest_quotes, latest_quotes) && cached.since == since;
-        Some(cached.as_ref().filter(is_same)?.rates.clone())
+        cached.as_ref().filter(is_same).cloned()
     }
 
     /// Encodes the rates and caches the bytes. Two concurrent calls may both encode; their bytes are equal.
-    fn insert(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
-        let rates = encode(latest_quotes, since);
-        entry.store(Some(Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates: rates.clone() })));
-        rates
+    fn insert(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Arc<Encoded> {
+        let (rates, ends) = encode(latest_quotes, &SeriesFilter::default(), since);
+        let encoded = Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates, ends });
+        entry.store(Some(Arc::clone(&encoded)));
+        encoded
     }
 }
 
-fn encode(latest_quotes: &LatestQuotes, since: u64) -> Bytes {
-    let rates = latest(latest_quotes, &SeriesFilter::default(), since).map(|quote| latest_rate(quote)).collect();
-    // The fields of an encoded message may come in any order, so these bytes followed by the bytes of the other fields
-    // are one message.
-    v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
+/// Encodes rates as the field `rates` of a response. Returns the bytes, and the offset after each rate.
+///
+/// The fields of an encoded message may come in any order, and repeated fields may come in parts. So the bytes of
+/// several rates and of the other fields, one after the other, are one message.
+fn encode(latest_quotes: &LatestQuotes, filter: &SeriesFilter, since: u64) -> (Bytes, Vec<usize>) {
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    for quote in latest(latest_quotes, filter, since) {
+        let response = v1::GetLatestRatesResponse { rates: vec![latest_rate(quote)], ..Default::default() };
+        bytes.extend(response.encode_to_vec());
+        ends.push(bytes.len());
+    }
+    (bytes.into(), ends)
 }
 
-/// A message with a field `rates`, which is either part of `message` or encoded already.
+/// A message whose field `rates` is encoded already.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WithRates<M> {
-    /// The encoded field `rates`; empty if the rates are in `message`.
+    /// The encoded field `rates`.
     pub(super) encoded_rates: Bytes,
     /// The other fields.
     pub(super) message: M,
@@ -172,6 +200,7 @@ impl<M: Message + Default> Encoder for RatesEncoder<M> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::latest as latest_message;
     use crate::domain::Timestamp;
     use crate::query::latest_tests::quote;
 
@@ -194,9 +223,9 @@ pub(super) mod tests {
             for since in [6, 0, 7, 2, 3, 9, 7] {
                 assert_eq!(
                     cache.changed(latest_quotes, since),
-                    encode(latest_quotes, if since > latest_quotes.sequence { 0 } else { since })
+                    encode(latest_quotes, &SeriesFilter::default(), since).0
                 );
-                assert_eq!(cache.all(latest_quotes), encode(latest_quotes, 0));
+                assert_eq!(cache.all(latest_quotes).rates, encode(latest_quotes, &SeriesFilter::default(), 0).0);
             }
         }
     }

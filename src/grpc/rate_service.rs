@@ -47,7 +47,7 @@ impl RateServiceImpl {
         Self { watches, ..self }
     }
 
-    /// Returns the latest rates. The encoded bytes come from the cache if the request has no filter.
+    /// Returns the latest rates. The encoded rates come from the cache.
     pub(super) fn latest_response(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestResponse, Status> {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
         let latest_quotes = &self.rates.view().latest_quotes;
@@ -72,7 +72,7 @@ impl RateServiceImpl {
         Ok(response)
     }
 
-    /// Starts a watch of the latest rates. The encoded bytes come from the cache if the request has no filter.
+    /// Starts a watch of the latest rates. The encoded rates come from the cache.
     pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
         Ok(self.watches.open(request)?)
     }

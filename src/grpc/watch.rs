@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use prost::bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
@@ -21,7 +20,7 @@ use super::encoded_rates::{EncodedRatesCache, WithRates};
 use crate::api::{Rates, ServiceError, WatchRequest, WatchStep, Watcher};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::v1;
-use crate::query::{SeriesFilter, latest};
+use crate::query::SeriesFilter;
 
 /// Maximum number of concurrent watches. Each holds a few kilobytes, however slowly its client reads.
 pub(super) const WATCHERS_MAX: usize = 10_000;
@@ -108,16 +107,10 @@ impl Watch {
 
     /// Returns the message of a step, or `None` if the step has no rates. A snapshot without rates is a message, too.
     fn message(&self, watcher: &Watcher, latest_quotes: &Arc<LatestQuotes>, step: WatchStep) -> Option<WatchMessage> {
-        let mut message = watcher.message(step.kind, self.rates.now());
-        let encoded_rates = if self.filter.is_empty() {
-            self.cache.changed(latest_quotes, step.since_sequence)
-        } else {
-            let rates = latest(latest_quotes, &self.filter, step.since_sequence);
-            message.rates = rates.map(|quote| crate::api::convert::latest_rate(quote)).collect();
-            Bytes::new()
-        };
-        let is_empty = encoded_rates.is_empty() && message.rates.is_empty();
-        (!is_empty || step.kind == v1::WatchKind::Snapshot).then_some(WatchMessage { encoded_rates, message })
+        let encoded_rates = self.cache.selected(latest_quotes, &self.filter, step.since_sequence);
+        let message = watcher.message(step.kind, self.rates.now());
+        let is_needed = !encoded_rates.is_empty() || step.kind == v1::WatchKind::Snapshot;
+        is_needed.then_some(WatchMessage { encoded_rates, message })
     }
 
     /// Polls for the next message with rates.
