@@ -331,18 +331,15 @@ impl<'a> CallRequest<'a> {
         Ok(response(encoded?, permit, headers))
     }
 
-    /// Answers `GetLatestRates` from memory. The unfiltered JSON is encoded once for each snapshot of latest quotes.
+    /// Answers `GetLatestRates` from memory. Each response is encoded once for a commit.
     async fn latest(mut self) -> Result<Response<Body>, Problem> {
         let (request, tag) = self.request::<v1::GetLatestRatesRequest>()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
             return Ok(response);
         }
-        let (view, format) = (Arc::clone(&self.snapshot.view), self.writer.format);
-        let is_unfiltered = request == v1::GetLatestRatesRequest::default() && format == Format::Json;
-        let cached =
-            self.site.latest.load_full().filter(|cached| is_unfiltered && Arc::ptr_eq(&cached.0, &view.latest_quotes));
-        let bytes = if let Some(cached) = cached {
-            cached.1.clone()
+        let (sequence, format) = (self.snapshot.view.commit.sequence, self.writer.format);
+        let body = if let Some(body) = self.site.latest_bodies.get(tag.as_ref()) {
+            body
         } else {
             let (rates, writer) = (self.rates(), self.writer);
             let write = move || {
@@ -351,13 +348,11 @@ impl<'a> CallRequest<'a> {
             };
             // Encoding needs a read permit, because for many series it takes as much time as a read.
             let encoded = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
-            if is_unfiltered {
-                self.site.latest.store(Some(Arc::new((Arc::clone(&view.latest_quotes), encoded.bytes.clone()))));
-            }
+            self.site.latest_bodies.insert(tag.as_ref(), &encoded.bytes);
             encoded.bytes
         };
-        let mut response = Response::new(Body::from(bytes));
-        set_headers(&mut response, format, view.commit.sequence, tag);
+        let mut response = Response::new(Body::from(body));
+        set_headers(&mut response, format, sequence, tag);
         Ok(response)
     }
 }

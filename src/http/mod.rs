@@ -12,6 +12,7 @@ mod descriptors;
 mod entity_tag;
 mod frankfurter;
 mod health;
+mod latest_bodies;
 mod listener;
 mod metrics;
 mod openapi;
@@ -26,7 +27,6 @@ mod streaming;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -39,9 +39,9 @@ use axum::routing::get;
 use crate::api::Rates;
 use crate::domain::{Source, truncate_for_display};
 use crate::ingest::Ingest;
-use crate::latest_quotes::LatestQuotes;
 
 pub use descriptors::SchemaError;
+use latest_bodies::LatestBodies;
 pub use listener::{Limits, serve};
 pub use metrics::Scraped;
 use problem::Problem;
@@ -75,8 +75,7 @@ pub struct Site {
     schema: Arc<Schema>,
     /// The constant responses of `/v1` and `/openapi.json`.
     documents: Documents,
-    /// A cache of the JSON of all latest quotes, with the snapshot of latest quotes that was encoded.
-    latest: Arc<ArcSwapOption<(Arc<LatestQuotes>, Bytes)>>,
+    latest_bodies: Arc<LatestBodies>,
     /// A permit for each stream of live updates that may be opened.
     live_streams: Arc<Semaphore>,
 }
@@ -116,7 +115,7 @@ impl Site {
                 openapi: openapi::document(&schema).to_string().into(),
             },
             schema: Arc::new(schema),
-            latest: Arc::default(),
+            latest_bodies: Arc::default(),
             live_streams: Arc::new(Semaphore::new(page::LIVE_STREAMS_MAX)),
         })
     }
