@@ -72,6 +72,37 @@ impl Digits {
     /// # Errors
     /// Returns a [`DecimalError`] if the text is not of one of these forms or exceeds `limits`.
     pub(super) fn parse(text: &str, limits: DigitLimits) -> Result<Self, DecimalError> {
+        match Self::parse_short(text, limits) {
+            Some(digits) => Ok(digits),
+            None => Self::parse_any(text, limits),
+        }
+    }
+
+    /// Parses a valid decimal whose digits fit in 64 bits, which nearly all do, in one pass. Returns `None` for any other
+    /// text.
+    fn parse_short(text: &str, limits: DigitLimits) -> Option<Self> {
+        /// Ten to this power fits in 64 bits.
+        const DIGITS_MAX: usize = 19;
+        let (mut mantissa, mut digits, mut point) = (0_u64, 0_usize, None);
+        for byte in text.bytes() {
+            match byte {
+                b'0'..=b'9' if digits < DIGITS_MAX => {
+                    mantissa = mantissa * 10 + u64::from(byte - b'0');
+                    digits += 1;
+                }
+                b'.' if point.is_none() => point = Some(digits),
+                _ => return None,
+            }
+        }
+        let integer = point.unwrap_or(digits);
+        let places = u8::try_from(digits - integer).ok()?;
+        let is_well_formed = integer > 0 && (point.is_none() || places > 0);
+        let is_within = |found: usize, max: u8| found <= usize::from(max);
+        let is_short = is_within(integer, limits.integer) && is_within(digits, limits.total) && places <= limits.places;
+        (is_well_formed && is_short).then(|| Self::new(mantissa.into(), places))
+    }
+
+    fn parse_any(text: &str, limits: DigitLimits) -> Result<Self, DecimalError> {
         let (integer, fraction) = match text.split_once('.') {
             Some((_, "")) => return Err(DecimalError::Malformed),
             Some(parts) => parts,
@@ -93,12 +124,7 @@ impl Digits {
         if exceeds(total, limits.total) {
             return Err(DecimalError::TooManyDigits { found: total, max: limits.total });
         }
-        // Up to 19 digits fit in 64 bits.
-        let mantissa = if total < 20 {
-            u128::from(digits().fold(0_u64, |sum, byte| sum * 10 + u64::from(byte - b'0')))
-        } else {
-            digits().fold(0_u128, |sum, byte| sum * 10 + u128::from(byte - b'0'))
-        };
+        let mantissa = digits().fold(0_u128, |sum, byte| sum * 10 + u128::from(byte - b'0'));
         Ok(Self::new(mantissa, u8::try_from(fraction.len()).unwrap_or(limits.places)))
     }
 
@@ -190,6 +216,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn short_decimals_parse_like_any_decimal(text in "[0-9]{0,22}(\\.[0-9]{0,12})?|[0-9.+e-]{0,6}", total in 1..=20_u8) {
+            let limits = DigitLimits { integer: total, places: total / 2, total };
+            if let Some(short) = Digits::parse_short(&text, limits) {
+                prop_assert_eq!(Digits::parse_any(&text, limits), Ok(short));
+            }
+            if text.len() < 19 && Digits::parse_any(&text, LIMITS).is_ok() {
+                prop_assert!(Digits::parse_short(&text, LIMITS).is_some(), "the usual decimal takes the short path");
+            }
+        }
+
         /// The expected text is made of the decimal digits of the mantissa.
         #[test]
         fn mantissa_of_up_to_28_digits_prints_and_parses_exactly(mantissa in 0..10_u128.pow(28), places in 8..=18_u8) {

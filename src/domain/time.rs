@@ -192,19 +192,14 @@ impl fmt::Debug for Timestamp {
 /// Parses the form that most files of ticks have, `2025-12-08T06:00:00Z`, several times faster than chrono. Returns `None`
 /// for any other form and for a time that does not exist.
 fn parse_whole_second(text: &str) -> Option<Timestamp> {
-    let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
-    if [4, 7, 10, 13, 16, 19].map(|at| bytes[at]) != *b"--T::Z" {
-        return None;
-    }
-    let number = |at: usize, digits: usize| {
-        bytes[at..at + digits]
-            .iter()
-            .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', rest @ ..] = text.as_bytes() else { return None };
+    let [h0, h1, b':', i0, i1, b':', s0, s1, b'Z'] = rest else { return None };
+    let number = |tens: &u8, ones: &u8| {
+        (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| u32::from(tens - b'0') * 10 + u32::from(ones - b'0'))
     };
-    let year = i32::try_from(number(0, 4)?).ok().filter(|year| *year > 0)?;
-    let date = NaiveDate::from_ymd_opt(year, number(5, 2)?, number(8, 2)?)?;
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    let time = NaiveTime::from_hms_opt(hour, minute, second)?;
+    let year = i32::try_from(number(y0, y1)? * 100 + number(y2, y3)?).ok().filter(|year| *year > 0)?;
+    let date = NaiveDate::from_ymd_opt(year, number(m0, m1)?, number(d0, d1)?)?;
+    let time = NaiveTime::from_hms_opt(number(h0, h1)?, number(i0, i1)?, number(s0, s1)?)?;
     Some(date.and_time(time).and_utc().into())
 }
 

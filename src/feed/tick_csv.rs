@@ -190,7 +190,7 @@ impl<R: BufRead> TickCsv<R> {
 pub fn begins_as_tick_csv(head: &[u8]) -> bool {
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Ok(first) = std::str::from_utf8(first) else { return false };
-    fields(without_bom(first)).is_ok_and(|fields| fields.iter().any(|field| field == "pair"))
+    split(without_bom(first)).is_ok_and(|fields| fields.iter().any(|field| field == "pair"))
 }
 
 impl TickCsvHeader {
@@ -211,7 +211,7 @@ impl TickCsvHeader {
     }
 
     fn parse(line: &str) -> Result<Self, TickCsvHeaderError> {
-        let names = fields(without_bom(line)).map_err(TickCsvHeaderError::Line)?;
+        let names = split(without_bom(line)).map_err(TickCsvHeaderError::Line)?;
         let is_runs = names.iter().any(|name| name == FIRST_OBSERVED);
         let known: &[&str] = if is_runs { &RUN_NAMES } else { &TICK_NAMES };
         for (at, name) in names.iter().enumerate() {
@@ -245,11 +245,11 @@ impl TickCsvHeader {
     /// Parses a line. Validates the number of fields, the text of times, and published places, because the server does
     /// not receive them. The server validates pairs, sources and decimals.
     fn values<'l>(&self, line: &'l str) -> Result<TickCsvValues<'l>, TickCsvRowError> {
-        let mut fields = fields(line)?;
-        if fields.len() != self.count {
-            return Err(TickCsvRowError::FieldCount { expected: self.count, found: fields.len() });
+        let fields = Fields::of(line)?;
+        if fields.count() != self.count {
+            return Err(TickCsvRowError::FieldCount { expected: self.count, found: fields.count() });
         }
-        let mut get = |at: usize, name: &'static str| match fields.get_mut(at).map(std::mem::take) {
+        let get = |at: usize, name: &'static str| match fields.get(at) {
             Some(field) if !field.is_empty() => Ok(field),
             Some(_) | None => Err(TickCsvRowError::Missing(name)),
         };
@@ -299,20 +299,69 @@ fn without_bom(line: &str) -> &str {
     line.strip_prefix('\u{feff}').unwrap_or(line)
 }
 
-/// Number of fields of most files.
-const FIELDS_TYPICAL: usize = 5;
+/// The fields of one line, without white space around them.
+enum Fields<'l> {
+    /// A line without quotation marks, which nearly every line is. It needs no allocation. `count` may exceed the length
+    /// of `fields`; no header has so many columns.
+    Plain {
+        fields: [&'l str; RUN_NAMES.len()],
+        count: usize,
+    },
+    Quoted(Vec<Cow<'l, str>>),
+}
 
-/// Splits one line into fields and trims white space around them.
-fn fields(line: &str) -> Result<Vec<Cow<'_, str>>, TickCsvRowError> {
-    // Fast path for nearly every line: the CSV reader below costs an additional allocation.
-    if memchr::memchr(b'"', line.as_bytes()).is_none() {
-        let mut fields = Vec::with_capacity(FIELDS_TYPICAL);
-        let mut begin = 0;
-        for end in memchr::memchr_iter(b',', line.as_bytes()).chain([line.len()]) {
-            fields.push(Cow::Borrowed(line.get(begin..end).unwrap_or_default().trim()));
-            begin = end + 1;
+impl<'l> Fields<'l> {
+    /// Splits a line.
+    fn of(line: &'l str) -> Result<Self, TickCsvRowError> {
+        let (mut fields, mut count, mut begin) = ([""; RUN_NAMES.len()], 0, 0);
+        let mut add = |begin: usize, end: usize| {
+            if let Some(field) = fields.get_mut(count) {
+                *field = trim(line.get(begin..end).unwrap_or_default());
+            }
+            count += 1;
+        };
+        // A search for the next comma costs more than this loop, because fields are short.
+        for (at, byte) in line.bytes().enumerate() {
+            match byte {
+                b',' => {
+                    add(begin, at);
+                    begin = at + 1;
+                }
+                b'"' => return split(line).map(Self::Quoted),
+                _ => {}
+            }
         }
-        return Ok(fields);
+        add(begin, line.len());
+        Ok(Self::Plain { fields, count })
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Plain { count, .. } => *count,
+            Self::Quoted(fields) => fields.len(),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<Cow<'l, str>> {
+        match self {
+            Self::Plain { fields, .. } => fields.get(at).copied().map(Cow::Borrowed),
+            Self::Quoted(fields) => fields.get(at).cloned(),
+        }
+    }
+}
+
+/// Trims white space. The usual field has none, which two bytes show.
+fn trim(field: &str) -> &str {
+    match field.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => field,
+        _ => field.trim(),
+    }
+}
+
+/// Splits one line into any number of fields and trims white space around them.
+fn split(line: &str) -> Result<Vec<Cow<'_, str>>, TickCsvRowError> {
+    if memchr::memchr(b'"', line.as_bytes()).is_none() {
+        return Ok(line.split(',').map(|field| Cow::Borrowed(field.trim())).collect());
     }
     // The CSV reader would accept an unclosed quotation mark and join the fields after it.
     if !line.matches('"').count().is_multiple_of(2) {

@@ -1,5 +1,7 @@
 //! Reading of CSV files of ticks and of runs.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::domain::{CurrencySet, Pair, Rate};
 
@@ -166,4 +168,16 @@ fn file_with_pair_column_is_csv() {
     check("• KZT/USD = 0.00196 -0%\npair,source".as_bytes(), false);
     check(b"\xff\xfe,pair", false);
     check(b"", false);
+}
+
+proptest! {
+    #[test]
+    fn fields_of_a_plain_line_are_its_parts_between_commas(line in "[a-z0-9 .\u{a0}\t,]{0,60}") {
+        let fields = Fields::of(&line).unwrap();
+        let expect = split(&line).unwrap();
+        prop_assert_eq!(fields.count(), expect.len());
+        for (at, field) in expect.iter().enumerate().take(RUN_NAMES.len()) {
+            prop_assert_eq!(fields.get(at), Some(field.clone()));
+        }
+    }
 }
