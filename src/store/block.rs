@@ -1,7 +1,7 @@
 //! Blocks: immutable groups of at most a few thousand consecutive items, encoded by column.
 //!
-//! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum of the block is
-//! compared with the checksum in its index entry before any byte of the block is interpreted.
+//! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum of a column is
+//! compared with the checksum in the index entry before any byte of the column is interpreted.
 
 mod run_columns;
 
@@ -46,6 +46,15 @@ impl BlockKind {
     }
 }
 
+/// A column of a block, as its index entry describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ColumnMeta {
+    /// Size in bytes; zero if the column is omitted.
+    pub(crate) bytes: u16,
+    /// CRC-32C of the bytes.
+    pub(crate) crc: u32,
+}
+
 /// The index entry of a block: what is known about the block without reading it. Times are in microseconds since 1970,
 /// UTC.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -67,10 +76,8 @@ pub(crate) struct BlockMeta {
     pub(crate) recorded_max_us: i64,
     /// Mantissa and places of the rate, if all runs of the block have numerically the same rate.
     pub(crate) uniform_rate: Option<(u128, u8)>,
-    /// Size of each column in bytes. An omitted column has size zero.
-    pub(crate) column_bytes: Vec<u16>,
-    /// CRC-32C of the columns in the order of their numbers.
-    pub(crate) crc: u32,
+    /// The columns in the order of their numbers.
+    pub(crate) columns: Vec<ColumnMeta>,
 }
 
 impl BlockMeta {
@@ -83,7 +90,7 @@ impl BlockMeta {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.column_bytes.iter().map(|bytes| u64::from(*bytes)).sum()
+        self.columns.iter().map(|column| u64::from(column.bytes)).sum()
     }
 
     pub(crate) fn damaged(&self, kind: BlockKind, problem: String) -> BlockError {
@@ -139,7 +146,7 @@ pub(crate) trait Item: Clone + Send + Sync + 'static {
     /// The sort key.
     fn key(&self) -> Timestamp;
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String>;
-    fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String>;
+    fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError>;
     fn observations(&self) -> u64;
     fn end(&self) -> Timestamp;
     fn observed_min(&self) -> Timestamp;
@@ -187,24 +194,26 @@ fn block_meta<T: Item>(items: &[T], columns: &[Vec<u8>], id: u64) -> BlockMeta {
         recorded_min_us: times(T::recorded).min().unwrap_or(0),
         recorded_max_us: times(T::recorded).max().unwrap_or(0),
         uniform_rate: uniform_rate.map(|rate| (rate.mantissa(), rate.places())),
-        column_bytes: columns.iter().map(|column| u16::try_from(column.len()).unwrap_or(u16::MAX)).collect(),
-        crc: columns.iter().fold(0, |crc, column| crc32c::crc32c_append(crc, column)),
+        columns: columns.iter().map(|column| column_meta(column)).collect(),
     }
 }
 
-/// Decodes the columns of a block after comparing their checksum with the index entry.
+fn column_meta(column: &[u8]) -> ColumnMeta {
+    ColumnMeta { bytes: u16::try_from(column.len()).unwrap_or(u16::MAX), crc: crc32c::crc32c(column) }
+}
+
+/// Decodes a block. `read` reads the column with a number, or returns `None` if there is no such column. It is called
+/// only for the columns that `decode` uses.
 pub(crate) fn decode_block<T>(
     meta: &BlockMeta,
     kind: BlockKind,
-    columns: &[impl AsRef<[u8]>],
-    decode: impl FnOnce(&[&[u8]], usize) -> Result<T, String>,
+    read: &ReadColumn<'_>,
+    decode: impl FnOnce(&Columns<'_>) -> Result<T, DecodeError>,
 ) -> Result<T, BlockError> {
-    let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
-    let crc = columns.iter().fold(0, |crc, column| crc32c::crc32c_append(crc, column));
-    if crc != meta.crc {
-        return Err(meta.damaged(kind, format!("block {} does not match its checksum", meta.id)));
-    }
-    decode(&columns, meta.item_count as usize).map_err(|problem| meta.damaged(kind, problem))
+    decode(&Columns { meta, read }).map_err(|error| match error {
+        DecodeError::Damage(problem) => meta.damaged(kind, problem),
+        DecodeError::Read(ReadFailure { fault, problem }) => BlockError { fault, ..meta.damaged(kind, problem) },
+    })
 }
 
 fn compress<N: pco::data_types::Number>(numbers: &[N], delta: DeltaSpec, mode: ModeSpec) -> Result<Vec<u8>, String> {
@@ -231,16 +240,78 @@ fn decompress<N: pco::data_types::Number>(column: &[u8], count: usize) -> Result
     Ok(numbers)
 }
 
-/// The columns of a block, by number. An omitted column is empty.
-pub(crate) struct Columns<'a>(pub(super) &'a [&'a [u8]]);
+/// Reads the column with a number; `None` if there is no such column.
+pub(crate) type ReadColumn<'a> = dyn Fn(u8) -> Result<Option<sled::IVec>, ReadFailure> + 'a;
 
-impl<'a> Columns<'a> {
-    fn get(&self, number: usize) -> Result<&'a [u8], String> {
-        self.0.get(number).copied().ok_or_else(|| format!("column {number} is missing"))
+/// The cause of a failed read of a column.
+#[derive(Debug)]
+pub(crate) struct ReadFailure {
+    pub(crate) fault: BlockFault,
+    pub(crate) problem: String,
+}
+
+/// Why a block cannot be decoded.
+#[derive(Debug)]
+pub(crate) enum DecodeError {
+    /// The bytes are not those that were written.
+    Damage(String),
+    /// A column cannot be read.
+    Read(ReadFailure),
+}
+
+impl From<String> for DecodeError {
+    fn from(problem: String) -> Self {
+        Self::Damage(problem)
+    }
+}
+
+impl From<&str> for DecodeError {
+    fn from(problem: &str) -> Self {
+        Self::Damage(problem.to_owned())
+    }
+}
+
+/// The columns of a block. A column is read and compared with its index entry when it is used.
+pub(crate) struct Columns<'a> {
+    meta: &'a BlockMeta,
+    read: &'a ReadColumn<'a>,
+}
+
+impl Columns<'_> {
+    /// Number of items of the block.
+    pub(crate) fn count(&self) -> usize {
+        self.meta.item_count as usize
     }
 
-    fn numbers<N: pco::data_types::Number>(&self, number: usize, count: usize) -> Result<Vec<N>, String> {
-        decompress(self.get(number)?, count)
+    /// Reads a column and compares it with its index entry. An omitted column is empty.
+    fn get(&self, number: usize) -> Result<sled::IVec, DecodeError> {
+        let block = self.meta.id;
+        let missing = || format!("column {number} of block {block} is missing");
+        let (Some(expected), Ok(key)) = (self.meta.columns.get(number), u8::try_from(number)) else {
+            return Err(missing().into());
+        };
+        if expected.bytes == 0 {
+            return Ok(sled::IVec::default());
+        }
+        let column = (self.read)(key).map_err(DecodeError::Read)?.ok_or_else(missing)?;
+        if column.len() != usize::from(expected.bytes) {
+            let (found, expected) = (column.len(), expected.bytes);
+            return Err(format!("column {number} of block {block} has {found} bytes instead of {expected}").into());
+        }
+        if crc32c::crc32c(&column) != expected.crc {
+            return Err(format!("column {number} of block {block} does not match its checksum").into());
+        }
+        Ok(column)
+    }
+
+    fn numbers<N: pco::data_types::Number>(&self, number: usize) -> Result<Vec<N>, DecodeError> {
+        Ok(decompress(&self.get(number)?, self.count())?)
+    }
+
+    /// Decodes a column that may be omitted. The numbers of an omitted column are an empty list.
+    fn optional_numbers<N: pco::data_types::Number>(&self, number: usize) -> Result<Vec<N>, DecodeError> {
+        let column = self.get(number)?;
+        if column.is_empty() { Ok(Vec::new()) } else { Ok(decompress(&column, self.count())?) }
     }
 }
 
@@ -273,10 +344,10 @@ impl Item for Timestamp {
         Ok(vec![compress_deltas(&micros)?])
     }
 
-    fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
-        let micros = Columns(columns).numbers::<i64>(0, count)?;
+    fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError> {
+        let micros = columns.numbers::<i64>(0)?;
         if !micros.is_sorted_by(|a, b| a < b) {
-            return Err("the instants are out of order".to_owned());
+            return Err("the instants are out of order".into());
         }
         Ok(micros.into_iter().map(Self::from_micros).collect())
     }
@@ -315,10 +386,10 @@ impl Item for Run {
         encode_runs(&items.iter())
     }
 
-    fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
-        let runs = decode_runs(columns, count)?;
+    fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError> {
+        let runs = decode_runs(columns)?;
         if !runs.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
-            return Err(RUNS_OUT_OF_ORDER.to_owned());
+            return Err(RUNS_OUT_OF_ORDER.into());
         }
         Ok(runs)
     }
@@ -360,12 +431,12 @@ impl Item for Revision {
         Ok(columns)
     }
 
-    fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
-        let superseded = Columns(columns).numbers::<i64>(SUPERSEDED_COLUMN, count)?;
+    fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError> {
+        let superseded = columns.numbers::<i64>(SUPERSEDED_COLUMN)?;
         if !superseded.is_sorted() {
-            return Err(REVISIONS_OUT_OF_ORDER.to_owned());
+            return Err(REVISIONS_OUT_OF_ORDER.into());
         }
-        let runs = decode_runs(columns, count)?;
+        let runs = decode_runs(columns)?;
         Ok(runs
             .into_iter()
             .zip(superseded)

@@ -79,8 +79,8 @@ pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8
 
 /// Adds the removal of a retired block to a batch: its columns and its `r` key.
 pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
-    for (number, bytes) in (0_u8..).zip(&meta.column_bytes) {
-        if *bytes > 0 {
+    for (number, column) in (0_u8..).zip(&meta.columns) {
+        if column.bytes > 0 {
             batch.remove(&keys::column(meta.id, number));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: a packed block returns exactly the runs that were packed.
 
-use super::block::{Columns, RunColumns, RunNumbers};
+use super::block::{Columns, DecodeError, RunColumns, RunNumbers};
 use crate::domain::{Run, Timestamp};
 
 /// Numbers of equal width in bits. Each is stored as a multiple of `step` above `base`, which suits times, counts and
@@ -86,8 +86,9 @@ pub(crate) struct PackedRuns {
 
 impl PackedRuns {
     /// Decodes and packs the columns of a block of runs.
-    pub(super) fn decode(columns: &[&[u8]], count: usize) -> Result<Self, String> {
-        let columns = RunColumns::decode(&Columns(columns), count)?;
+    pub(super) fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
+        let count = columns.count();
+        let columns = RunColumns::decode(columns)?;
         let signed =
             |numbers: &[i64]| -> Vec<u64> { numbers.iter().map(|number| number.cast_unsigned() ^ SIGN).collect() };
         let wide = |numbers: &[u32]| -> Vec<u64> { numbers.iter().map(|number| u64::from(*number)).collect() };
@@ -162,8 +163,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::block::tests::{arbitrary_run, runs};
-    use crate::store::block::{BlockKind, Item as _, decode_block, encode_blocks};
+    use crate::store::block::tests::{arbitrary_run, decode_columns, runs};
+    use crate::store::block::{Item as _, encode_blocks};
 
     fn check(numbers: &[u64]) {
         let packed = PackedNumbers::new(numbers);
@@ -191,8 +192,8 @@ mod tests {
             let runs = runs(raw);
             for block in encode_blocks(&runs, &mut 1).unwrap() {
                 let columns = &block.columns;
-                let whole = decode_block(&block.meta, BlockKind::Runs, columns, Run::decode).unwrap();
-                let packed = decode_block(&block.meta, BlockKind::Runs, columns, PackedRuns::decode).unwrap();
+                let whole = decode_columns(&block.meta, columns, Run::decode).unwrap();
+                let packed = decode_columns(&block.meta, columns, PackedRuns::decode).unwrap();
                 let found: Vec<Run> = (0..whole.len()).map(|at| packed.get(at).unwrap().unwrap()).collect();
                 prop_assert_eq!(&found, &whole);
                 prop_assert!(packed.get(whole.len()).is_none());

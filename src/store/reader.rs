@@ -1,14 +1,15 @@
 //! Reading blocks from sled.
 //!
-//! **Invariant**: if a block is damaged, only reads of its time range fail. I/O errors are distinguished from damage.
+//! **Invariant**: if a column of a block is damaged, only reads of this column in the time range of the block fail. A
+//! read gets and checks only the columns that it decodes. I/O errors are distinguished from damage.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{
-    BlockError, BlockFault, BlockKind, BlockMeta, Item, RevisionTimes, decode_block, decode_rates,
-    decode_revision_times, decode_run,
+    BlockError, BlockFault, BlockKind, BlockMeta, Columns, DecodeError, Item, ReadFailure, RevisionTimes, decode_block,
+    decode_rates, decode_revision_times, decode_run,
 };
 use super::closing::Closing;
 use super::keys;
@@ -48,12 +49,12 @@ impl BlockReader {
 
     /// Reads the items of a block.
     pub(crate) fn read<T: Item>(&self, meta: &BlockMeta) -> Result<Vec<T>, BlockError> {
-        decode_block(meta, T::KIND, &self.columns(meta, T::KIND)?, T::decode)
+        self.decode(meta, T::KIND, T::decode)
     }
 
     /// Reads the rate, the first observed time and the last observed time of each run of a block.
     pub(crate) fn read_rates(&self, meta: &BlockMeta) -> Result<Vec<RateSpan>, BlockError> {
-        decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
+        self.decode(meta, BlockKind::Runs, decode_rates)
     }
 
     /// Reads one run of a block. `find` receives all runs and returns the index of the wanted run.
@@ -66,9 +67,7 @@ impl BlockReader {
         let runs = match self.run_cache.get(meta.id) {
             Some(runs) => runs,
             None if is_memory_only() => return Err(not_in_memory(meta, kind)),
-            None => self
-                .run_cache
-                .get_or_read(meta.id, || decode_block(meta, kind, &self.columns(meta, kind)?, PackedRuns::decode))?,
+            None => self.run_cache.get_or_read(meta.id, || self.decode(meta, kind, PackedRuns::decode))?,
         };
         let found = find(&runs).and_then(|at| runs.get(at)).transpose();
         found.map_err(|problem| meta.damaged(kind, problem))
@@ -76,8 +75,7 @@ impl BlockReader {
 
     /// Reads the times of all revisions of a block.
     pub(crate) fn read_revision_times(&self, meta: &BlockMeta) -> Result<Vec<RevisionTimes>, BlockError> {
-        let kind = BlockKind::Revisions;
-        decode_block(meta, kind, &self.columns(meta, kind)?, decode_revision_times)
+        self.decode(meta, BlockKind::Revisions, decode_revision_times)
     }
 
     /// Reads the run of the revision with index `at` in a block of revisions. The caller passes the revision's times.
@@ -87,9 +85,8 @@ impl BlockReader {
         at: usize,
         times: RevisionTimes,
     ) -> Result<Run, BlockError> {
-        let kind = BlockKind::Revisions;
-        let decode = |columns: &[&[u8]], count| decode_run(columns, count, at, [times.observed_us, times.recorded_us]);
-        decode_block(meta, kind, &self.columns(meta, kind)?, decode)
+        let decode = |columns: &Columns<'_>| decode_run(columns, at, [times.observed_us, times.recorded_us]);
+        self.decode(meta, BlockKind::Revisions, decode)
     }
 
     /// Number of blocks that all readers and the writer have read since the store was opened.
@@ -97,34 +94,18 @@ impl BlockReader {
         self.blocks.load(Ordering::Relaxed)
     }
 
-    /// Reads all columns of a block. An omitted column is empty.
-    fn columns(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<sled::IVec>, BlockError> {
+    /// Reads and decodes the columns of a block that `decode` uses.
+    fn decode<T>(
+        &self,
+        meta: &BlockMeta,
+        kind: BlockKind,
+        decode: impl FnOnce(&Columns<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, BlockError> {
         if is_memory_only() {
             return Err(not_in_memory(meta, kind));
         }
         self.blocks.fetch_add(1, Ordering::Relaxed);
-        let damaged = |problem| meta.damaged(kind, problem);
-        let mut columns = Vec::with_capacity(meta.column_bytes.len());
-        for (number, bytes) in meta.column_bytes.iter().enumerate() {
-            if *bytes == 0 {
-                columns.push(sled::IVec::default());
-                continue;
-            }
-            let number = u8::try_from(number).unwrap_or(u8::MAX);
-            match self.get(&keys::column(meta.id, number)) {
-                Ok(Some(value)) if value.len() == usize::from(*bytes) => columns.push(value),
-                Ok(Some(value)) => {
-                    return Err(damaged(format!(
-                        "column {number} of block {} has {} bytes instead of {bytes}",
-                        meta.id,
-                        value.len()
-                    )));
-                }
-                Ok(None) => return Err(damaged(format!("column {number} of block {} is missing", meta.id))),
-                Err(ReadFailure { fault, problem }) => return Err(BlockError { fault, ..damaged(problem) }),
-            }
-        }
-        Ok(columns)
+        decode_block(meta, kind, &|number| self.get(&keys::column(meta.id, number)), decode)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, ReadFailure> {
@@ -139,7 +120,7 @@ impl BlockReader {
             Ok(value)
         };
         match catch_panic(read) {
-            Ok(result) => result.map_err(|error| ReadFailure::new(&error)),
+            Ok(result) => result.map_err(|error| read_failure(&error)),
             Err(panic) => {
                 let problem = format!("sled panicked while it read the page of the block: {panic}");
                 Err(ReadFailure { fault: BlockFault::Damage, problem })
@@ -152,24 +133,16 @@ fn not_in_memory(meta: &BlockMeta, kind: BlockKind) -> BlockError {
     BlockError { fault: BlockFault::NotInMemory, ..meta.damaged(kind, "the block is not in memory".to_owned()) }
 }
 
-/// The cause of a failed read of sled.
-struct ReadFailure {
-    fault: BlockFault,
-    problem: String,
-}
-
-impl ReadFailure {
-    fn new(error: &sled::Error) -> Self {
-        match error {
-            // After a failed write, sled returns the error of that write for every read.
-            sled::Error::Io(error) => Self {
-                fault: BlockFault::Disk { is_full: error.kind() == io::ErrorKind::StorageFull },
-                problem: error.to_string(),
-            },
-            sled::Error::CollectionNotFound(_)
-            | sled::Error::Unsupported(_)
-            | sled::Error::ReportableBug(_)
-            | sled::Error::Corruption { .. } => Self { fault: BlockFault::Damage, problem: error.to_string() },
-        }
+fn read_failure(error: &sled::Error) -> ReadFailure {
+    match error {
+        // After a failed write, sled returns the error of that write for every read.
+        sled::Error::Io(error) => ReadFailure {
+            fault: BlockFault::Disk { is_full: error.kind() == io::ErrorKind::StorageFull },
+            problem: error.to_string(),
+        },
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => ReadFailure { fault: BlockFault::Damage, problem: error.to_string() },
     }
 }

@@ -1,10 +1,11 @@
-//! Encoding and decoding of the columns of runs and revisions. A read decodes all columns, or only those it needs.
+//! Encoding and decoding of the columns of runs and revisions. A read decodes all columns, or only those it needs. A
+//! column that is not decoded is neither read nor checked.
 //!
 //! **Invariant**: decoding a subset of the columns gives the same values as decoding the whole block.
 
 use pco::{DeltaSpec, ModeSpec};
 
-use super::{Columns, compress, compress_deltas, compress_independent, decompress, pack_change, unpack_change};
+use super::{Columns, DecodeError, compress, compress_deltas, compress_independent, pack_change, unpack_change};
 use crate::domain::{PublishedValue, Rate, RateSpan, Run, Timestamp};
 
 pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
@@ -50,16 +51,13 @@ pub(crate) struct RateColumns {
 }
 
 impl RateColumns {
-    fn decode(columns: &Columns<'_>, count: usize) -> Result<Self, String> {
+    fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            first: columns.numbers(FIRST_COLUMN, count)?,
-            span: columns.numbers(1, count)?,
-            low: columns.numbers(3, count)?,
-            high: match columns.get(4)? {
-                [] => Vec::new(),
-                column => decompress(column, count)?,
-            },
-            places: columns.numbers(5, count)?,
+            first: columns.numbers(FIRST_COLUMN)?,
+            span: columns.numbers(1)?,
+            low: columns.numbers(3)?,
+            high: columns.optional_numbers(4)?,
+            places: columns.numbers(5)?,
         })
     }
 
@@ -76,14 +74,15 @@ impl RateColumns {
 }
 
 /// Decodes the rate, the first observed time and the last observed time of each run of a block.
-pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSpan>, String> {
-    let columns = RateColumns::decode(&Columns(columns), count)?;
+pub(crate) fn decode_rates(columns: &Columns<'_>) -> Result<Vec<RateSpan>, DecodeError> {
+    let count = columns.count();
+    let columns = RateColumns::decode(columns)?;
     let mut spans = Vec::with_capacity(count);
     for at in 0..count {
         spans.push(columns.get(at)?);
     }
     if !spans.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
-        return Err(RUNS_OUT_OF_ORDER.to_owned());
+        return Err(RUNS_OUT_OF_ORDER.into());
     }
     Ok(spans)
 }
@@ -97,18 +96,19 @@ pub(crate) struct RunColumns {
 }
 
 impl RunColumns {
-    pub(crate) fn decode(columns: &Columns<'_>, count: usize) -> Result<Self, String> {
+    pub(crate) fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            rates: RateColumns::decode(columns, count)?,
-            observations: columns.numbers(2, count)?,
-            change: columns.numbers(6, count)?,
-            recorded: columns.numbers(RECORDED_COLUMN, count)?,
+            rates: RateColumns::decode(columns)?,
+            observations: columns.numbers(2)?,
+            change: columns.numbers(6)?,
+            recorded: columns.numbers(RECORDED_COLUMN)?,
         })
     }
 }
 
-pub(super) fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, String> {
-    let RunColumns { rates, observations, change, recorded } = RunColumns::decode(&Columns(columns), count)?;
+pub(super) fn decode_runs(columns: &Columns<'_>) -> Result<Vec<Run>, DecodeError> {
+    let count = columns.count();
+    let RunColumns { rates, observations, change, recorded } = RunColumns::decode(columns)?;
     let mut runs = Vec::with_capacity(count);
     for at in 0..count {
         let RateSpan { first_observed_time, last_observed_time, rate } = rates.get(at)?;
@@ -153,31 +153,27 @@ impl RunNumbers {
 /// Decodes the run with index `at` in a block of revisions. The caller passes the run's first observed
 /// time and recorded time, which are already decoded.
 pub(crate) fn decode_run(
-    columns: &[&[u8]],
-    count: usize,
+    columns: &Columns<'_>,
     at: usize,
     [first_us, recorded_us]: [i64; 2],
-) -> Result<Run, String> {
-    let columns = Columns(columns);
-    let unsigned = |number: usize| -> Result<u64, String> {
-        let numbers = columns.numbers::<u64>(number, count)?;
-        numbers.get(at).copied().ok_or_else(|| format!("the block has {count} runs, so there is no run {at}"))
+) -> Result<Run, DecodeError> {
+    let unsigned = |number: usize| -> Result<u64, DecodeError> {
+        let numbers = columns.numbers::<u64>(number)?;
+        let missing = || format!("the block has {} runs, so there is no run {at}", columns.count());
+        Ok(numbers.get(at).copied().ok_or_else(missing)?)
     };
     let span = unsigned(1)?;
-    let high = match columns.get(4)? {
-        [] => 0,
-        column => decompress::<u32>(column, count)?.get(at).copied().unwrap_or_default(),
-    };
-    RunNumbers {
+    let high = columns.optional_numbers::<u32>(4)?.get(at).copied().unwrap_or_default();
+    let numbers = RunNumbers {
         first_us,
         span,
         observations: unsigned(2)?,
         mantissa: u128::from(unsigned(3)?) | u128::from(high) << 64,
-        places: decompress::<u16>(columns.get(5)?, count)?.get(at).copied().unwrap_or_default().into(),
+        places: columns.numbers::<u16>(5)?.get(at).copied().unwrap_or_default().into(),
         change: unsigned(6)?,
         recorded_us,
-    }
-    .to_run()
+    };
+    Ok(numbers.to_run()?)
 }
 
 /// The times of a revision, in microseconds since 1970, UTC. The revision was current from its recorded time until its
@@ -194,13 +190,12 @@ pub(crate) struct RevisionTimes {
 }
 
 /// Decodes the times of all revisions of a block.
-pub(crate) fn decode_revision_times(columns: &[&[u8]], count: usize) -> Result<Vec<RevisionTimes>, String> {
-    let columns = Columns(columns);
-    let observed = columns.numbers::<i64>(FIRST_COLUMN, count)?;
-    let recorded = columns.numbers::<i64>(RECORDED_COLUMN, count)?;
-    let superseded = columns.numbers::<i64>(SUPERSEDED_COLUMN, count)?;
+pub(crate) fn decode_revision_times(columns: &Columns<'_>) -> Result<Vec<RevisionTimes>, DecodeError> {
+    let observed = columns.numbers::<i64>(FIRST_COLUMN)?;
+    let recorded = columns.numbers::<i64>(RECORDED_COLUMN)?;
+    let superseded = columns.numbers::<i64>(SUPERSEDED_COLUMN)?;
     if !superseded.is_sorted() {
-        return Err(REVISIONS_OUT_OF_ORDER.to_owned());
+        return Err(REVISIONS_OUT_OF_ORDER.into());
     }
     let times = observed.into_iter().zip(recorded).zip(superseded);
     Ok(times

@@ -43,13 +43,22 @@ pub(crate) fn runs(raw: Vec<RawRun>) -> Vec<Run> {
         .collect()
 }
 
+/// Decodes columns in memory.
+pub(crate) fn decode_columns<T>(
+    meta: &BlockMeta,
+    columns: &[Vec<u8>],
+    decode: impl FnOnce(&Columns<'_>) -> Result<T, DecodeError>,
+) -> Result<T, BlockError> {
+    let read = |number: u8| Ok(columns.get(usize::from(number)).map(|column| sled::IVec::from(column.as_slice())));
+    decode_block(meta, BlockKind::Runs, &read, decode)
+}
+
 fn check_round_trip<T: Item + PartialEq + std::fmt::Debug>(items: &[T]) {
     let mut decoded = Vec::new();
     for block in items.chunks(T::BLOCK_ITEMS_MAX).flat_map(|chunk| encode_blocks(chunk, &mut 1).unwrap()) {
         assert!(block.columns.iter().all(|column| column.len() <= COLUMN_BYTES_MAX));
         assert!(block.meta.item_count as usize <= T::BLOCK_ITEMS_MAX);
-        let columns: Vec<&[u8]> = block.columns.iter().map(Vec::as_slice).collect();
-        decoded.extend(decode_block(&block.meta, T::KIND, &columns, T::decode).unwrap());
+        decoded.extend(decode_columns(&block.meta, &block.columns, T::decode).unwrap());
     }
     assert_eq!(decoded, items);
 }
@@ -72,19 +81,70 @@ proptest! {
     }
 }
 
+/// Makes a block of 50 runs. The blocks of two seeds differ in some columns of equal size.
+fn block_of(seed: u32) -> EncodedBlock {
+    let run = |n: u32| (n + 1, n, 1 + u64::from(n * seed % 13), 1_000 + u128::from(n * seed % 61), 8, None, 5);
+    encode_blocks(&runs((0..50).map(run).collect()), &mut 1).unwrap().remove(0)
+}
+
 #[test]
 fn flipped_bit_fails_decoding() {
-    let runs = runs((0..50).map(|n| (n + 1, n, 1, u128::from(n) + 1, 8, None, 5)).collect());
-    let block = encode_blocks(&runs, &mut 1).unwrap().remove(0);
+    let block = block_of(1);
     for column in 0..block.columns.len() {
         for bit in 0..block.columns[column].len() * 8 {
             let mut columns = block.columns.clone();
             columns[column][bit / 8] ^= 1 << (bit % 8);
-            let columns: Vec<&[u8]> = columns.iter().map(Vec::as_slice).collect();
-            assert!(
-                decode_block(&block.meta, BlockKind::Runs, &columns, Run::decode).is_err(),
-                "column {column} bit {bit}"
-            );
+            assert!(decode_columns(&block.meta, &columns, Run::decode).is_err(), "column {column} bit {bit}");
         }
     }
+}
+
+#[test]
+fn column_of_another_block_or_number_fails_decoding() {
+    let (block, other) = (block_of(7), block_of(11));
+    let mut of_equal_size = 0;
+    for number in 0..block.columns.len() {
+        let mut columns = block.columns.clone();
+        for from in other.columns.iter().chain(&block.columns).filter(|from| **from != block.columns[number]) {
+            columns[number].clone_from(from);
+            let problem = decode_columns(&block.meta, &columns, Run::decode).map_err(|error| error.problem);
+            // An omitted column is not read.
+            let expect = match block.columns[number].len() {
+                0 => continue,
+                size if size == from.len() => "does not match its checksum",
+                _ => "bytes instead of",
+            };
+            of_equal_size += usize::from(expect.contains("checksum"));
+            assert!(problem.as_ref().is_err_and(|problem| problem.contains(expect)), "column {number}: {problem:?}");
+        }
+    }
+    assert!(of_equal_size > 0, "no two columns have the same size");
+}
+
+/// Checks which columns `decode` reads. It reads each of them once.
+fn check_columns_read<T>(
+    block: &EncodedBlock,
+    decode: impl FnOnce(&Columns<'_>) -> Result<T, DecodeError>,
+    expect: impl IntoIterator<Item = u8>,
+) {
+    let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let read = |number: u8| {
+        assert!(seen.borrow_mut().insert(number), "column {number} is read twice");
+        Ok(Some(sled::IVec::from(block.columns[usize::from(number)].as_slice())))
+    };
+    decode_block(&block.meta, BlockKind::Revisions, &read, decode).unwrap();
+    assert!(seen.into_inner().into_iter().eq(expect));
+}
+
+#[test]
+fn decoding_reads_only_the_columns_that_it_needs() {
+    let revision = |run: Run| Revision { superseded_time: run.recorded_time, run };
+    let revisions: Vec<Revision> =
+        runs(vec![(1, 2, 3, 10_u128.pow(22), 8, None, 5)]).into_iter().map(revision).collect();
+    let block = encode_blocks(&revisions, &mut 1).unwrap().remove(0);
+    check_columns_read(&block, Revision::decode, 0..=8);
+    check_columns_read(&block, Run::decode, 0..=7);
+    check_columns_read(&block, decode_rates, [0, 1, 3, 4, 5]);
+    check_columns_read(&block, decode_revision_times, [0, 7, 8]);
+    check_columns_read(&block, |columns| decode_run(columns, 0, [1, 5]), 1..=6);
 }

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use silkrate::domain::{PublishedValue, Rate, Run, ScanOrder, Timestamp};
+use silkrate::domain::{PublishedValue, Rate, RateSpan, Run, ScanOrder, Timestamp};
 use silkrate::ingest::{RefusalReason, Summary};
-use silkrate::store::{CheckpointLimits, StoreError};
+use silkrate::store::{CheckpointLimits, Store, StoreError};
 
 use crate::store::durable::test_stores::{
     TICKS, all_runs, commit, copy, fill, fill_and_close, flip, keys, raw, read_log, refusal, runs, tick, try_open,
@@ -231,15 +231,81 @@ fn damaged_log_is_refused_and_torn_last_frame_is_dropped() {
     assert!(error.contains("its log is missing"), "{error}");
 }
 
+/// Returns the key of a column of the block with index `nth` of the given kind in the first series.
+fn column_key(db: &sled::Db, kind: u8, nth: usize, column: u8) -> Vec<u8> {
+    let of_kind = |key: &Vec<u8>| key[1..5] == 1_u32.to_be_bytes() && key[5] == kind;
+    let block = keys(db, b'x').into_iter().filter(of_kind).nth(nth).unwrap();
+    [b"b", &block[6..], &[column]].concat()
+}
+
 /// Flips a bit in one column of the second block of the given kind in the first series.
 fn damage_second_block(directory: &Path, kind: u8, column: u8) {
     let db = raw(directory);
-    let of_kind = |key: &Vec<u8>| key[1..5] == 1_u32.to_be_bytes() && key[5] == kind;
-    let block = keys(&db, b'x').into_iter().filter(of_kind).nth(1).unwrap();
-    let mut column_key = vec![b'b'];
-    column_key.extend_from_slice(&block[6..]);
-    column_key.push(column);
-    flip(&db, &column_key, &mut Random(u64::from(column)));
+    flip(&db, &column_key(&db, kind, 1, column), &mut Random(u64::from(column)));
+}
+
+/// Columns of runs whose values are in the rates and times of a scan for candles. Column 4 is omitted here.
+const RATE_COLUMNS: [u8; 4] = [0, 1, 3, 5];
+
+/// Returns the times and rates of all runs of the first series.
+fn rate_spans(store: &Store) -> Result<Vec<RateSpan>, StoreError> {
+    let view = store.view();
+    let scan = view.find(&key(0, 0)).unwrap().rate_spans(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX)?;
+    Ok(scan.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+#[test]
+fn damaged_column_fails_exactly_the_reads_that_decode_it() {
+    let original = tempfile::tempdir().unwrap();
+    fill_and_close(original.path());
+    let expected = rate_spans(&open(original.path())).unwrap();
+    for column in [0, 1, 2, 3, 5, 6, 7] {
+        let directory = tempfile::tempdir().unwrap();
+        copy(original.path(), directory.path());
+        damage_second_block(directory.path(), 0, column);
+        let store = open(directory.path());
+        let error = all_runs(&store, 0).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedBlock { what: "runs", .. }), "column {column}: {error}");
+        match rate_spans(&store) {
+            Ok(found) => assert!(!RATE_COLUMNS.contains(&column) && found == expected, "column {column}"),
+            Err(error) => assert!(RATE_COLUMNS.contains(&column), "column {column}: {error}"),
+        }
+        let problems = store.verify().problems;
+        assert!(problems.iter().any(|problem| problem.contains("the stored runs from")), "{problems:?}");
+    }
+}
+
+#[test]
+fn missing_or_swapped_column_is_damage_of_its_block_only() {
+    let original = tempfile::tempdir().unwrap();
+    fill_and_close(original.path());
+    let check = |change: &dyn Fn(&sled::Db), from: i64, to: i64| {
+        let directory = tempfile::tempdir().unwrap();
+        copy(original.path(), directory.path());
+        let db = raw(directory.path());
+        change(&db);
+        drop(db);
+        let store = open(directory.path());
+        let error = all_runs(&store, 0).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedBlock { what: "runs", .. }), "{error}");
+        let (from, to) = (tick(from).0, tick(to).0);
+        assert_eq!(runs(&store, 0, i64::MIN, from).map(|runs| runs.len()), Ok(2_048));
+        assert!(runs(&store, 0, from, from + 1).is_err() && runs(&store, 0, to, to + 1).is_err());
+        assert!(runs(&store, 0, to + 1, i64::MAX).is_ok());
+        assert!(!store.verify().problems.is_empty());
+    };
+    let swap = |db: &sled::Db, one: &[u8], other: &[u8]| {
+        let (first, second) = (db.get(one).unwrap().unwrap(), db.get(other).unwrap().unwrap());
+        assert_ne!(first, second);
+        db.insert(one, second).unwrap();
+        db.insert(other, first).unwrap();
+    };
+    let of_second = |db: &sled::Db, column: u8| column_key(db, 0, 1, column);
+    check(&|db| drop(db.remove(of_second(db, 2)).unwrap()), 2_048, 4_095);
+    check(&|db| swap(db, &of_second(db, 1), &of_second(db, 2)), 2_048, 4_095);
+    // The rates of both blocks repeat after seven runs, so their columns have similar sizes.
+    check(&|db| swap(db, &of_second(db, 3), &column_key(db, 0, 2, 3)), 2_048, 6_143);
+    check(&|db| swap(db, &of_second(db, 0), &column_key(db, 0, 2, 0)), 2_048, 6_143);
 }
 
 #[test]
