@@ -7,7 +7,7 @@ mod run_columns;
 
 pub(crate) use run_columns::{RevisionTimes, RunColumns, RunNumbers, decode_rates, decode_revision_times, decode_run};
 
-use run_columns::{REVISIONS_OUT_OF_ORDER, RUNS_OUT_OF_ORDER, SUPERSEDED_COLUMN, decode_runs, encode_runs};
+use run_columns::{Ends, REVISIONS_OUT_OF_ORDER, RUNS_OUT_OF_ORDER, SUPERSEDED_COLUMN, decode_runs, encode_runs};
 
 use pco::standalone::{simple_compress, simple_decompress};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
@@ -227,9 +227,24 @@ fn compress_independent<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec
     compress(numbers, DeltaSpec::NoOp, ModeSpec::Classic)
 }
 
-/// Compresses numbers as differences from their predecessors. This suits increasing numbers such as times.
-fn compress_deltas<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec<u8>, String> {
-    compress(numbers, DeltaSpec::TryConsecutive(1), ModeSpec::Classic)
+/// Compresses times as differences from their predecessors. Times of whole seconds or minutes are multiples of a unit
+/// apart, and pco needs fewer bits for these multiples. It could find the unit itself, at the cost of all other steps
+/// together.
+fn compress_times(times_us: &[i64]) -> Result<Vec<u8>, String> {
+    let apart = |(one, next): (&i64, &i64)| next.wrapping_sub(*one).unsigned_abs();
+    let unit = times_us.iter().zip(times_us.iter().skip(1)).map(apart).fold(0, greatest_common_divisor);
+    let mode = if unit > 1 { ModeSpec::TryIntMult(unit) } else { ModeSpec::Classic };
+    compress(times_us, DeltaSpec::TryConsecutive(1), mode)
+}
+
+/// Returns the greatest common divisor. The divisor of zero and a number is the number.
+pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    match (a, b) {
+        (1, _) => 1,
+        (a, 0) => a,
+        (a, b) if a != 0 && b.is_multiple_of(a) => a,
+        (a, b) => num_integer::gcd(a, b),
+    }
 }
 
 fn decompress<N: pco::data_types::Number>(column: &[u8], count: usize) -> Result<Vec<N>, String> {
@@ -341,7 +356,7 @@ impl Item for Timestamp {
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
         let micros: Vec<i64> = items.iter().map(|time| time.micros()).collect();
-        Ok(vec![compress_deltas(&micros)?])
+        Ok(vec![compress_times(&micros)?])
     }
 
     fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError> {
@@ -383,11 +398,11 @@ impl Item for Run {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        encode_runs(&items.iter())
+        encode_runs(&items.iter(), Ends::Gaps)
     }
 
     fn decode(columns: &Columns<'_>) -> Result<Vec<Self>, DecodeError> {
-        let runs = decode_runs(columns)?;
+        let runs = decode_runs(columns, Ends::Gaps)?;
         if !runs.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
             return Err(RUNS_OUT_OF_ORDER.into());
         }
@@ -425,9 +440,9 @@ impl Item for Revision {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        let mut columns = encode_runs(&items.iter().map(|revision| &revision.run))?;
+        let mut columns = encode_runs(&items.iter().map(|revision| &revision.run), Ends::Spans)?;
         let superseded: Vec<i64> = items.iter().map(|revision| revision.superseded_time.micros()).collect();
-        columns.push(compress_deltas(&superseded)?);
+        columns.push(compress_times(&superseded)?);
         Ok(columns)
     }
 
@@ -436,7 +451,7 @@ impl Item for Revision {
         if !superseded.is_sorted() {
             return Err(REVISIONS_OUT_OF_ORDER.into());
         }
-        let runs = decode_runs(columns)?;
+        let runs = decode_runs(columns, Ends::Spans)?;
         Ok(runs
             .into_iter()
             .zip(superseded)

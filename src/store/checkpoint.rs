@@ -21,7 +21,7 @@ use super::segments::Segments;
 use super::{COMMITS_ID, Store};
 
 /// Largest size of the columns in one batch, in bytes.
-pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Encodes items as blocks and collects the blocks in batches.
 struct BlockBuilder<'a> {
@@ -91,7 +91,7 @@ pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
 /// limits. With the default limits this is a few hundred MB.
 const OVERDUE_FACTOR: usize = 8;
 /// Disk space that sled may use in addition to the bytes written: two segments (the current and the next one).
-const SPARE_BYTES: u64 = 8 << 20;
+const SPARE_BYTES: u64 = 2 << 20;
 
 impl Store {
     /// Returns true if the disk has room for a checkpoint.

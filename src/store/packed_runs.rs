@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: a packed block returns exactly the runs that were packed.
 
-use super::block::{Columns, DecodeError, RunColumns, RunNumbers};
+use super::block::{Columns, DecodeError, RunColumns, RunNumbers, greatest_common_divisor};
 use crate::domain::{Run, Timestamp};
 
 /// Numbers of equal width in bits. Each is stored as a multiple of `step` above `base`, which suits times, counts and
@@ -57,15 +57,6 @@ fn position(at: usize, width: u32) -> (usize, u32) {
     (bit / 64, u32::try_from(bit % 64).unwrap_or_default())
 }
 
-fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    match (a, b) {
-        (1, _) => 1,
-        (a, 0) => a,
-        (a, b) if a != 0 && b.is_multiple_of(a) => a,
-        (a, b) => num_integer::gcd(a, b),
-    }
-}
-
 /// Maps signed numbers to unsigned numbers of the same order.
 const SIGN: u64 = 1 << 63;
 
@@ -88,7 +79,7 @@ impl PackedRuns {
     /// Decodes and packs the columns of a block of runs.
     pub(super) fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
         let count = columns.count();
-        let columns = RunColumns::decode(columns)?;
+        let columns = RunColumns::of_runs(columns)?;
         let signed =
             |numbers: &[i64]| -> Vec<u64> { numbers.iter().map(|number| number.cast_unsigned() ^ SIGN).collect() };
         let wide = |numbers: &[u32]| -> Vec<u64> { numbers.iter().map(|number| u64::from(*number)).collect() };

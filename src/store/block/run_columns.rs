@@ -5,10 +5,37 @@
 
 use pco::{DeltaSpec, ModeSpec};
 
-use super::{Columns, DecodeError, compress, compress_deltas, compress_independent, pack_change, unpack_change};
+use super::{Columns, DecodeError, compress, compress_independent, compress_times, pack_change, unpack_change};
 use crate::domain::{PublishedValue, Rate, RateSpan, Run, Timestamp};
 
-pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
+/// How the column of ends gives the last observed time of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ends {
+    /// Each number is the time to the first observed time of the next run, in microseconds. That of the last run is the
+    /// time from its first to its last observed time. For runs in order: between two observations lies about the same
+    /// time, while runs are long or short.
+    Gaps,
+    /// Each number is the time from the first to the last observed time, in microseconds. For runs in any order.
+    Spans,
+}
+
+impl Ends {
+    /// Converts the microseconds from the first to the last observed time of each run to numbers of the column, and back.
+    fn convert(self, first: &[i64], mut spans: Vec<u64>) -> Vec<u64> {
+        if self == Self::Gaps {
+            for (span, (first, next)) in spans.iter_mut().zip(first.iter().zip(first.iter().skip(1))) {
+                // A wrong result, from damaged times, is a run that overlaps the next one.
+                *span = next.wrapping_sub(*first).cast_unsigned().wrapping_sub(*span);
+            }
+        }
+        spans
+    }
+}
+
+pub(super) fn encode_runs<'a>(
+    runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone),
+    ends: Ends,
+) -> Result<Vec<Vec<u8>>, String> {
     let column = |number: fn(&Run) -> i64| runs.clone().map(number).collect::<Vec<i64>>();
     let unsigned = |number: fn(&Run) -> u64| runs.clone().map(number).collect::<Vec<u64>>();
     let high: Vec<u32> =
@@ -22,14 +49,14 @@ pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + C
     let change = unsigned(|run| pack_change(run.value.reported_change));
     let recorded = column(|run| run.recorded_time.micros());
     Ok(vec![
-        compress_deltas(&first)?,
-        compress_independent(&span)?,
+        compress_times(&first)?,
+        compress_independent(&ends.convert(&first, span))?,
         compress_independent(&count)?,
         compress(&low, DeltaSpec::Auto, ModeSpec::Classic)?,
         if high.iter().all(|bits| *bits == 0) { Vec::new() } else { compress_independent(&high)? },
         compress_independent(&places)?,
         compress_independent(&change)?,
-        compress_deltas(&recorded)?,
+        compress_times(&recorded)?,
     ])
 }
 
@@ -51,10 +78,12 @@ pub(crate) struct RateColumns {
 }
 
 impl RateColumns {
-    fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
+    fn decode(columns: &Columns<'_>, ends: Ends) -> Result<Self, DecodeError> {
+        let first = columns.numbers(FIRST_COLUMN)?;
+        let span = ends.convert(&first, columns.numbers(1)?);
         Ok(Self {
-            first: columns.numbers(FIRST_COLUMN)?,
-            span: columns.numbers(1)?,
+            first,
+            span,
             low: columns.numbers(3)?,
             high: columns.optional_numbers(4)?,
             places: columns.numbers(5)?,
@@ -76,7 +105,7 @@ impl RateColumns {
 /// Decodes the rate, the first observed time and the last observed time of each run of a block.
 pub(crate) fn decode_rates(columns: &Columns<'_>) -> Result<Vec<RateSpan>, DecodeError> {
     let count = columns.count();
-    let columns = RateColumns::decode(columns)?;
+    let columns = RateColumns::decode(columns, Ends::Gaps)?;
     let mut spans = Vec::with_capacity(count);
     for at in 0..count {
         spans.push(columns.get(at)?);
@@ -96,9 +125,14 @@ pub(crate) struct RunColumns {
 }
 
 impl RunColumns {
-    pub(crate) fn decode(columns: &Columns<'_>) -> Result<Self, DecodeError> {
+    /// Decodes the columns of a block of runs.
+    pub(crate) fn of_runs(columns: &Columns<'_>) -> Result<Self, DecodeError> {
+        Self::decode(columns, Ends::Gaps)
+    }
+
+    fn decode(columns: &Columns<'_>, ends: Ends) -> Result<Self, DecodeError> {
         Ok(Self {
-            rates: RateColumns::decode(columns)?,
+            rates: RateColumns::decode(columns, ends)?,
             observations: columns.numbers(2)?,
             change: columns.numbers(6)?,
             recorded: columns.numbers(RECORDED_COLUMN)?,
@@ -106,9 +140,9 @@ impl RunColumns {
     }
 }
 
-pub(super) fn decode_runs(columns: &Columns<'_>) -> Result<Vec<Run>, DecodeError> {
+pub(super) fn decode_runs(columns: &Columns<'_>, ends: Ends) -> Result<Vec<Run>, DecodeError> {
     let count = columns.count();
-    let RunColumns { rates, observations, change, recorded } = RunColumns::decode(columns)?;
+    let RunColumns { rates, observations, change, recorded } = RunColumns::decode(columns, ends)?;
     let mut runs = Vec::with_capacity(count);
     for at in 0..count {
         let RateSpan { first_observed_time, last_observed_time, rate } = rates.get(at)?;

@@ -102,7 +102,7 @@ pub(crate) fn all_runs(store: &Store, series: usize) -> Result<Vec<Run>, StoreEr
 pub(crate) fn raw(directory: &Path) -> sled::Db {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let config = sled::Config::new().path(directory.join("sled")).segment_size(4 << 20).flush_every_ms(None);
+        let config = sled::Config::new().path(directory.join("sled")).segment_size(1 << 20).flush_every_ms(None);
         match config.open() {
             Ok(db) => return db,
             // A store that was just closed may still hold the lock.
