@@ -1,10 +1,12 @@
 //! The store alone: disk space, memory and start time after a load of many runs; late ticks; many
 //! checkpoints that replace old blocks.
 //!
-//! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the number of runs.
+//! `cargo bench --bench store [-- load|late|latency|rewrite]`; `late` includes `latency`. `SILKRATE_BENCH_RUNS` sets the
+//! number of runs.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 #![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of generated ticks are small")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positions of quantiles are small")]
 
 mod support;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use silkrate::domain::{PublishedValue, ScanOrder, SeriesKey, Timestamp};
-use silkrate::store::{Store, WriteTransaction, verify};
+use silkrate::store::{Store, Upkeep, WriteTransaction, verify};
 use support::{
     BASE_US, Random, Ticks, disk_bytes, is_selected, keys, parameter, per_second, report, resident_mb, store_options,
 };
@@ -123,6 +125,85 @@ fn late() {
     scattered();
 }
 
+/// Smallest ratio of the 99.9th percentiles without and with slices.
+const LATENCY_RATIO_MIN: f64 = 2.0;
+
+/// Commits four late ticks at random times, many times, one commit after the other. The latency of a commit includes what
+/// the writer does between the commit before and this one: checkpoints without slices, or slices and checkpoints.
+fn latency() {
+    let without = commit_latencies("checkpoints alone", |store| {
+        if store.checkpoint_is_due() {
+            store.checkpoint().expect("a good disk");
+        }
+    });
+    let with = commit_latencies("slices", |store| {
+        let mut slices = 0;
+        loop {
+            match store.upkeep() {
+                Upkeep::Checkpoint => return store.checkpoint().expect("a good disk"),
+                Upkeep::Slices { before_next_commit } if slices < before_next_commit => {
+                    assert!(store.seal_slice().expect("a good disk"), "a slice has something to seal");
+                    slices += 1;
+                }
+                Upkeep::Slices { .. } | Upkeep::None => return,
+            }
+        }
+    });
+    assert!(without >= with * LATENCY_RATIO_MIN, "99.9th percentile: {without} s without slices, {with} s with slices");
+}
+
+/// Measures the latencies of commits of four late ticks. Returns the 99.9th percentile, in seconds.
+fn commit_latencies(way: &str, write_changes: impl Fn(&mut Store)) -> f64 {
+    let base = parameter("SILKRATE_BENCH_TICKS", 3_000_000);
+    let commits = parameter("SILKRATE_BENCH_COMMITS", 4_000);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
+    let key = &keys()[0];
+    let mut generator = Ticks::new(5, 30);
+    for _ in 0..base / 10_000 {
+        let ticks: Vec<_> = generator.by_ref().take(10_000).collect();
+        commit(&mut store, key, &ticks);
+    }
+    store.checkpoint().expect("a good disk");
+    let mut random = Random(3);
+    let mut took = Vec::new();
+    // The work after a commit delays the next commit. The published view holds the items that it shows.
+    let mut published = store.view();
+    let mut delay = 0.0;
+    let begun = Instant::now();
+    for _ in 0..commits {
+        let late: Vec<_> = (0..4)
+            .map(|_| {
+                let (time, value) = at_second(random.below(base), &mut random);
+                (time.saturating_add_us(random.below(900_000) as i64), value)
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut transaction = store.begin(NOW);
+        put(&mut transaction, key, &late);
+        transaction.commit().expect("a good disk");
+        drop(std::mem::replace(&mut published, store.view()));
+        took.push(delay + begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        write_changes(&mut store);
+        drop(std::mem::replace(&mut published, store.view()));
+        delay = begun.elapsed().as_secs_f64();
+    }
+    let name = |part: &str| format!("commits of 4 late ticks, {way}, {part}");
+    report(&name("commits per second"), per_second(commits, begun.elapsed()), "commits/s", "-");
+    drop(published);
+    took.sort_by(f64::total_cmp);
+    let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
+    for (part, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)] {
+        let target = if way == "slices" && part == "p99.9" { "< 0.1" } else { "-" };
+        report(&name(part), at(quantile), "s", target);
+    }
+    let files = disk_bytes(directory.path()) as f64 / store.verify().block_bytes as f64;
+    report(&name("ratio of files to live blocks"), files, "times", "<= 8");
+    assert_eq!(store.verify().problems, Vec::<String>::new());
+    at(0.999)
+}
+
 /// Commits a thousand late ticks that fall into a thousand blocks, in one commit.
 fn scattered() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -151,6 +232,21 @@ fn scattered() {
     let begun = Instant::now();
     store.checkpoint().expect("a good disk");
     report("the checkpoint after these late ticks", begun.elapsed().as_secs_f64(), "s", "-");
+    let again: Vec<_> = late.iter().map(|(time, value)| (time.saturating_add_us(50_000), *value)).collect();
+    let mut transaction = store.begin(NOW);
+    put(&mut transaction, key, &again);
+    transaction.commit().expect("a good disk");
+    // One slice before each commit of another client.
+    let mut longest = 0.0_f64;
+    while let Upkeep::Slices { .. } = store.upkeep() {
+        let begun = Instant::now();
+        store.seal_slice().expect("a good disk");
+        let mut transaction = store.begin(NOW);
+        put(&mut transaction, &keys()[1], &generator.by_ref().take(1).collect::<Vec<_>>());
+        transaction.commit().expect("a good disk");
+        longest = longest.max(begun.elapsed().as_secs_f64());
+    }
+    report("with slices, longest of the commits after these late ticks", longest, "s", "< 0.1");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 
@@ -193,7 +289,7 @@ fn rewrite() {
 }
 
 fn main() {
-    let parts: [(&str, fn()); 3] = [("load", load), ("late", late), ("rewrite", rewrite)];
+    let parts: [(&str, fn()); 4] = [("load", load), ("late", late), ("late latency", latency), ("rewrite", rewrite)];
     for (name, part) in parts {
         if is_selected(name) {
             println!("# {name}");

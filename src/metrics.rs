@@ -56,10 +56,11 @@ pub struct IngestMetrics {
     decided: IntCounterVec,
     commit: Histogram,
     checkpoint: Histogram,
+    slice: Histogram,
     queued_ticks: IntGauge,
 }
 
-collect_all!(IngestMetrics: ticks, refused, decided, commit, checkpoint, queued_ticks);
+collect_all!(IngestMetrics: ticks, refused, decided, commit, checkpoint, slice, queued_ticks);
 
 /// Counts of admitted ticks, by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -98,6 +99,10 @@ impl Default for IngestMetrics {
                 "silkrate_checkpoint_seconds",
                 "Duration of a checkpoint, which writes in-memory changes to blocks.",
             ),
+            slice: histogram(
+                "silkrate_slice_seconds",
+                "Duration of a slice, which writes a few changed blocks between two commits.",
+            ),
             queued_ticks: IntGauge::new("silkrate_ingest_queued_ticks", "Ticks in the queue of the writer.")
                 .expect(VALID_NAMES),
         }
@@ -132,6 +137,16 @@ impl IngestMetrics {
     /// Records the duration of a commit that became durable.
     pub fn record_commit(&self, duration: Duration) {
         self.commit.observe(duration.as_secs_f64());
+    }
+
+    /// Records the duration of a completed slice.
+    pub fn record_slice(&self, duration: Duration) {
+        self.slice.observe(duration.as_secs_f64());
+    }
+
+    /// Returns the number of completed slices.
+    pub fn slice_count(&self) -> u64 {
+        self.slice.get_sample_count()
     }
 
     /// Records the duration of a completed checkpoint.

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::domain::Verdict;
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::{IngestMetrics, TickCounts};
-use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, WriteTransaction};
+use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, Upkeep, WriteTransaction};
 
 /// A group commit takes no more batches once it has this many ticks, so that no request waits long.
 const COMMIT_TICKS_MAX: usize = 65_536;
@@ -136,9 +136,7 @@ impl Writer {
                 Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => self.commit_due_changes(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.failure.is_none() && self.store.checkpoint_is_due() {
-                self.checkpoint();
-            }
+            self.write_changes(next.is_some());
         }
         if self.failure.is_none() {
             self.checkpoint();
@@ -249,8 +247,8 @@ impl Writer {
             };
             let _ = reply.send(response);
         }
-        if self.failure.is_none() && !group.is_empty() && self.store.checkpoint_is_due() {
-            self.checkpoint();
+        if !group.is_empty() {
+            self.write_changes(true);
         }
     }
 
@@ -335,7 +333,45 @@ impl Writer {
         }
     }
 
-    fn checkpoint(&mut self) {
+    /// Writes changes from memory to the blocks, in slices or with a checkpoint. Slices end when they are not needed, or
+    /// early if a caller waits: if `callers_wait`, or if the queue has a message.
+    fn write_changes(&mut self, callers_wait: bool) {
+        let mut slices = 0;
+        while self.failure.is_none() {
+            match self.store.upkeep() {
+                Upkeep::None => return,
+                Upkeep::Checkpoint => return self.checkpoint(),
+                Upkeep::Slices { before_next_commit } => {
+                    let may_stop = slices >= before_next_commit && (callers_wait || !self.queue.is_empty());
+                    if may_stop || !self.has_room() || !self.seal_slice() {
+                        return;
+                    }
+                    slices += 1;
+                }
+            }
+        }
+    }
+
+    /// Seals a slice. Returns false if there was nothing to seal.
+    fn seal_slice(&mut self) -> bool {
+        let started = Instant::now();
+        match self.store.seal_slice() {
+            Ok(is_sealed) => {
+                if is_sealed {
+                    self.shared.metrics.record_slice(started.elapsed());
+                    self.publish();
+                }
+                is_sealed
+            }
+            Err(error) => {
+                self.poison(error);
+                false
+            }
+        }
+    }
+
+    /// Returns true if the disk has room for a checkpoint or a slice.
+    fn has_room(&mut self) -> bool {
         if !self.store.has_room_for_checkpoint() {
             if !self.lacks_checkpoint_room {
                 tracing::warn!(
@@ -352,9 +388,16 @@ impl Writer {
                     disk_full: true,
                 });
             }
-            return;
+            return false;
         }
         self.lacks_checkpoint_room = false;
+        true
+    }
+
+    fn checkpoint(&mut self) {
+        if !self.has_room() {
+            return;
+        }
         let started = Instant::now();
         match self.store.checkpoint() {
             Ok(()) => {

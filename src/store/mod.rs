@@ -7,7 +7,8 @@
 //! - The **index** has an entry for each block. The index is stored in sled, and all of its entries are also in memory.
 //! - A **head** holds the newest items of a series in memory: those added since the last checkpoint.
 //! - A **mutable segment** holds the decoded items of one block in memory. The writer decodes a block when a late tick
-//!   changes it, and keeps the mutable segment until the next checkpoint.
+//!   changes it, and keeps the mutable segment until a slice or a checkpoint seals it.
+//! - A **slice** encodes a few mutable segments as new blocks and writes their columns to sled, between commits.
 //! - A **checkpoint** encodes heads and mutable segments as new blocks, writes them to sled together with the index,
 //!   and then empties the log.
 //! - A **view** ([`View`]) is an immutable snapshot of one commit. Readers use views; they never wait for the writer.
@@ -26,6 +27,7 @@ mod archive;
 mod archiving;
 mod as_of;
 mod block;
+mod block_builder;
 mod checkpoint;
 mod closing;
 mod digest;
@@ -55,6 +57,7 @@ mod scan;
 mod segments;
 mod segments_summary;
 mod series;
+mod slices;
 mod usage;
 mod values;
 mod verify;
@@ -68,6 +71,7 @@ use std::sync::Arc;
 pub use admission::{Admitted, Decided, DecisionRefusal};
 pub use archive::{ArchiveRefusal, ArchivedSources};
 pub use as_of::SeriesTotals;
+pub use checkpoint::Upkeep;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
 pub use memory_only::memory_only;
@@ -91,6 +95,7 @@ use reader::BlockReader;
 use revision_cache::RevisionIndexes;
 use segments::{ReplacedBlocks, Segments};
 use series::{Access, Recent, Series};
+use slices::UnindexedBlocks;
 
 use crate::domain::{SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, LatestQuotes, StateRules};
@@ -129,13 +134,16 @@ pub struct CheckpointLimits {
     pub log_bytes: u64,
     /// Runs, instants and revisions in the heads of all series.
     pub head_items: usize,
-    /// Mutable segments of all series, heads excluded: blocks that were decoded because late ticks changed them.
+    /// Mutable segments of all series, heads excluded: blocks that were decoded because late ticks changed them. Beyond
+    /// a quarter of this number, [`Store::upkeep`] asks for slices.
     pub mutable_segments: usize,
+    /// Blocks that slices wrote since the last checkpoint. Their ticks are in the log, and a start decodes their items.
+    pub sealed_blocks: usize,
 }
 
 impl Default for CheckpointLimits {
     fn default() -> Self {
-        Self { log_bytes: 4 << 20, head_items: 400_000, mutable_segments: 256 }
+        Self { log_bytes: 4 << 20, head_items: 400_000, mutable_segments: 256, sealed_blocks: 512 }
     }
 }
 
@@ -190,6 +198,8 @@ pub struct Store {
     changed: Vec<bool>,
     /// Blocks that mutable segments replaced in memory since the last checkpoint.
     replaced: ReplacedBlocks,
+    /// Blocks that slices wrote since the last checkpoint.
+    unindexed: UnindexedBlocks,
     /// Key and checksum of each index entry, by block id.
     entries: HashMap<u64, ([u8; 14], u32)>,
     /// Blocks without an index entry, kept because older views may still read them.

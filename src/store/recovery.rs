@@ -22,6 +22,7 @@ use super::quarantine::{HeldRecord, QuarantineIndex};
 use super::records::{Meta, SeriesRecord, series_key};
 use super::segments::{ReplacedBlocks, Segments};
 use super::series::{self, Recent};
+use super::slices::UnindexedBlocks;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
 use crate::domain::{SeriesKey, Timestamp};
@@ -147,6 +148,7 @@ impl Store {
             record_crcs: Vec::new(),
             changed: Vec::new(),
             replaced: ReplacedBlocks::default(),
+            unindexed: UnindexedBlocks::default(),
             retired: Vec::new(),
             entries: HashMap::new(),
             log,

@@ -26,7 +26,8 @@ pub use self::error::{RestoreError, RestoreProblem};
 
 use super::archive::Archive;
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
-use super::checkpoint::{BATCH_BYTES_MAX, put_columns, put_meta};
+use super::block_builder::{BATCH_BYTES_MAX, put_columns};
+use super::checkpoint::put_meta;
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;

@@ -7,6 +7,8 @@
 //! **Invariant**: no segment is empty; items are sorted within a segment and across segments; keys are distinct, except
 //! that several revisions may have one key.
 
+mod sealing;
+
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -192,10 +194,6 @@ impl<T: Item> Segments<T> {
     /// Counts the items in the head.
     pub(crate) fn head_item_count(&self) -> usize {
         self.head.iter().map(|items| items.len()).sum()
-    }
-
-    pub(crate) fn has_mutable_segments(&self) -> bool {
-        !self.head.is_empty() || self.body.iter().any(|segment| matches!(segment, Segment::Mutable(_)))
     }
 
     /// Counts the mutable segments outside the head.
@@ -453,39 +451,6 @@ impl<T: Item> Segments<T> {
                 self.head.push(Arc::new(items));
             }
         }
-    }
-
-    /// Replaces each sequence of neighbouring mutable segments by the blocks that `encode` makes of its items.
-    pub(crate) fn make_immutable<E>(
-        &mut self,
-        mut encode: impl FnMut(&[T]) -> Result<Vec<Arc<BlockMeta>>, E>,
-    ) -> Result<(), E> {
-        if !self.has_mutable_segments() {
-            return Ok(());
-        }
-        let mut blocks = Vec::with_capacity(self.segment_count());
-        let mut pending: Vec<T> = Vec::new();
-        for segment in self.segments() {
-            match segment {
-                Segment::Mutable(items) => pending.extend_from_slice(&items),
-                Segment::Immutable(meta) => {
-                    // If a block follows, divide the items evenly: the next late tick would split a full piece into two
-                    // small pieces.
-                    let pieces = pending.len().div_ceil(T::BLOCK_ITEMS_MAX).max(1);
-                    for piece in pending.chunks(pending.len().div_ceil(pieces).max(1)) {
-                        blocks.extend(encode(piece)?);
-                    }
-                    pending.clear();
-                    blocks.push(meta);
-                }
-            }
-        }
-        // If no block follows, fill every block except the last: a full block is not rewritten when the head grows.
-        for piece in pending.chunks(T::BLOCK_ITEMS_MAX) {
-            blocks.extend(encode(piece)?);
-        }
-        *self = Self::of_blocks(blocks);
-        Ok(())
     }
 }
 

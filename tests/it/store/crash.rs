@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use silkrate::store::CheckpointLimits;
 
 use crate::store::durable;
-use crate::store::durable::{Ack, AckHistory, ChildPlan, Random, TINY_CHECKPOINTS, open};
+use crate::store::durable::{Ack, AckHistory, ChildPlan, Random, SLICES, TINY_CHECKPOINTS, open};
 
 /// Number of kills unless `SILKRATE_CRASH_KILLS` is set.
 const KILLS: usize = 60;
@@ -41,8 +41,8 @@ fn random_kill_time(random: &mut Random) -> KillTime {
 }
 
 fn limits(random: &mut Random) -> CheckpointLimits {
-    [TINY_CHECKPOINTS, CheckpointLimits { log_bytes: 24 << 10, ..TINY_CHECKPOINTS }, CheckpointLimits::default()]
-        [random.below(3) as usize]
+    let rare = CheckpointLimits { log_bytes: 24 << 10, ..TINY_CHECKPOINTS };
+    [TINY_CHECKPOINTS, rare, SLICES, CheckpointLimits::default()][random.below(4) as usize]
 }
 
 /// Starts a child, kills it and returns the acknowledgements it printed.
@@ -95,7 +95,7 @@ fn killed_process_loses_no_acknowledged_batch() {
     let seed = std::env::var("SILKRATE_CRASH_SEED").map_or(1, |seed| seed.parse().unwrap());
     let kills = std::env::var("SILKRATE_CRASH_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let mut random = Random(seed);
-    let (mut acks, mut kills_before_ack, mut sequence_total) = (0, 0, 0);
+    let (mut acks, mut kills_before_ack, mut sequence_total, mut slices) = (0, 0, 0, 0);
     for store in 0..kills.div_ceil(KILLS_PER_STORE) {
         let directory = tempfile::tempdir().unwrap();
         let mut history = AckHistory::default();
@@ -103,6 +103,7 @@ fn killed_process_loses_no_acknowledged_batch() {
         for kill in 0..KILLS_PER_STORE {
             let new_acks = ingest_and_kill(directory.path(), &history, &mut random);
             acks += new_acks.len();
+            slices += new_acks.iter().map(|ack| ack.slices).max().unwrap_or(0);
             kills_before_ack += usize::from(new_acks.is_empty());
             history.extend(&new_acks);
             // Sometimes the next process starts and is killed before this test opens the store, so recovery itself is
@@ -119,11 +120,12 @@ fn killed_process_loses_no_acknowledged_batch() {
     }
     println!(
         "{kills} kills, {kills_before_ack} of them before the first acknowledgement; \
-         {acks} acknowledgements, {sequence_total} commits, {:.1?}",
+         {acks} acknowledgements, {sequence_total} commits, {slices} slices, {:.1?}",
         began.elapsed()
     );
     assert!(
         acks > kills,
         "only {acks} acknowledgements in {kills} kills: the kills came too early for a meaningful test"
     );
+    assert!(slices * 6 > kills as u64, "only {slices} slices in {kills} kills");
 }

@@ -18,8 +18,16 @@ use silkrate::store::{CheckpointLimits, DiskFault, DiskOperation};
 use crate::store::durable::{BASE_US, SECOND, batch_of, instants, key, open, options, run, submit, value};
 
 /// Limits that make a checkpoint due after every third commit.
-const LIMITS: CheckpointLimits =
-    CheckpointLimits { log_bytes: 150, head_items: usize::MAX, mutable_segments: usize::MAX };
+const LIMITS: CheckpointLimits = CheckpointLimits {
+    log_bytes: 150,
+    head_items: usize::MAX,
+    mutable_segments: usize::MAX,
+    sealed_blocks: usize::MAX,
+};
+
+/// Limits that make a slice follow every commit with late ticks, and a checkpoint some slices.
+const SLICES: CheckpointLimits =
+    CheckpointLimits { log_bytes: 4 << 10, head_items: 10_000, mutable_segments: 0, sealed_blocks: 20 };
 
 /// Number of commits in the scenario. Each has one tick, except one commit that is so large that its log entry has
 /// several parts.
@@ -27,21 +35,53 @@ const COMMITS: i64 = 8;
 const LARGE_COMMIT: i64 = 4;
 const LARGE_TICKS: i64 = 20_000;
 
+/// What the commits of a scenario contain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scenario {
+    /// Each commit appends ticks.
+    Append,
+    /// The first commit appends many ticks. Each other commit has late ticks between them, in several blocks.
+    Late,
+}
+
+impl Scenario {
+    fn limits(self) -> CheckpointLimits {
+        match self {
+            Self::Append => LIMITS,
+            Self::Late => SLICES,
+        }
+    }
+
+    fn ticks(self, commit: i64) -> Vec<(i64, PublishedValue)> {
+        match (self, commit) {
+            (Self::Append, _) => ticks(commit),
+            (Self::Late, 0) => ticks(LARGE_COMMIT),
+            (Self::Late, _) => ticks(LARGE_COMMIT)
+                .into_iter()
+                .step_by(3_000)
+                .map(|(micros, value)| (micros + commit * SECOND / 20, value))
+                .collect(),
+        }
+    }
+
+    /// Returns the observed times, in microseconds, of the ticks of these commits.
+    fn known(self, commits: impl Iterator<Item = i64>) -> Vec<i64> {
+        let mut times: Vec<i64> = commits.flat_map(|commit| self.ticks(commit)).map(|(micros, _)| micros).collect();
+        times.sort_unstable();
+        times
+    }
+}
+
 fn ticks(commit: i64) -> Vec<(i64, PublishedValue)> {
     let count = if commit == LARGE_COMMIT { LARGE_TICKS } else { 1 };
     let base_us = BASE_US + commit * 86_400 * SECOND;
     (0..count).map(|at| (base_us + at * SECOND, value((at % 5).cast_unsigned()))).collect()
 }
 
-/// Returns the observed times, in microseconds, of the ticks of these commits.
-fn known(commits: impl Iterator<Item = i64>) -> Vec<i64> {
-    commits.flat_map(ticks).map(|(micros, _)| micros).collect()
-}
-
 /// Sends the scenario until a batch fails. Returns the number of acknowledged batches, and the error.
-fn send_all(ingest: &Ingest) -> (i64, Option<IngestError>) {
+fn send_all(ingest: &Ingest, scenario: Scenario) -> (i64, Option<IngestError>) {
     for commit in 0..COMMITS {
-        if let Err(error) = submit(ingest, batch_of(&key(0, 0), ticks(commit), false)) {
+        if let Err(error) = submit(ingest, batch_of(&key(0, 0), scenario.ticks(commit), false)) {
             return (commit, Some(error));
         }
     }
@@ -60,11 +100,11 @@ fn failing(operation: DiskOperation, nth: usize, seen: &Arc<AtomicUsize>) -> Dis
 }
 
 /// Checks that after a restart the store has every acknowledged batch, and at most one more batch, completely.
-fn check_restart(directory: &Path, answered: i64) {
+fn check_restart(directory: &Path, scenario: Scenario, answered: i64) {
     let store = open(directory);
     assert_eq!(store.verify().problems, Vec::<String>::new());
     let found = instants(&store.view(), &key(0, 0));
-    let there = (answered..=COMMITS).find(|count| found == known(0..*count));
+    let there = (answered..=COMMITS).find(|count| found == scenario.known(0..*count));
     assert!(
         there.is_some_and(|count| count <= answered + 1),
         "{answered} batches acknowledged, but {} instants stored",
@@ -72,36 +112,41 @@ fn check_restart(directory: &Path, answered: i64) {
     );
 }
 
-/// Runs the scenario with one failing operation. Returns false if the scenario ended before that operation.
-fn check_failure(operation: DiskOperation, nth: usize) -> bool {
+/// Runs a scenario with one failing operation. Returns `None` if the scenario ended before that operation, or else the
+/// number of slices before the failure.
+fn check_failure(scenario: Scenario, operation: DiskOperation, nth: usize) -> Option<u64> {
     let directory = tempfile::tempdir().unwrap();
     let seen = Arc::new(AtomicUsize::new(0));
     let fault = failing(operation, nth, &seen);
-    let opened =
-        Running::open(options(directory.path(), LIMITS, Some(fault)), QueueLimits::default(), Arc::new(SystemClock));
+    let opened = Running::open(
+        options(directory.path(), scenario.limits(), Some(fault)),
+        QueueLimits::default(),
+        Arc::new(SystemClock),
+    );
     let Ok((running, _)) = opened else {
-        check_restart(directory.path(), 0);
-        return true;
+        check_restart(directory.path(), scenario, 0);
+        return Some(0);
     };
     let ingest = running.ingest().clone();
-    let (answered, error) = send_all(&ingest);
+    let (answered, error) = send_all(&ingest, scenario);
     let failed_while_sending = error.is_some();
     if let Some(error) = error {
         assert!(matches!(&error, IngestError::Poisoned(cause) if cause.contains("injected disk fault")), "{error}");
-        check_poisoned(&ingest, answered);
+        check_poisoned(&ingest, scenario, answered);
     }
     let closed = running.close();
     // A checkpoint may fail after the last acknowledgement, or while closing.
     let failed = seen.load(Ordering::SeqCst) > nth;
     assert_eq!(closed.is_err(), failed, "{operation:?} {nth}: {closed:?}");
     assert!(failed || !failed_while_sending);
+    let slices = ingest.metrics().slice_count();
     drop(ingest);
-    check_restart(directory.path(), answered);
-    failed
+    check_restart(directory.path(), scenario, answered);
+    failed.then_some(slices)
 }
 
 /// Checks that reads still return the acknowledged state, and that every write is refused with the cause.
-fn check_poisoned(ingest: &Ingest, answered: i64) {
+fn check_poisoned(ingest: &Ingest, scenario: Scenario, answered: i64) {
     assert!(ingest.poisoned().is_some_and(|cause| cause.contains("injected disk fault")), "{:?}", ingest.poisoned());
     for _ in 0..2 {
         let again = submit(ingest, batch_of(&key(0, 1), ticks(0), false));
@@ -112,7 +157,7 @@ fn check_poisoned(ingest: &Ingest, answered: i64) {
     }
     let view = ingest.view();
     assert_eq!(view.commit.sequence, answered.cast_unsigned());
-    assert_eq!(instants(&view, &key(0, 0)), known(0..answered));
+    assert_eq!(instants(&view, &key(0, 0)), scenario.known(0..answered));
     assert!(view.find(&key(0, 1)).is_none());
 }
 
@@ -121,13 +166,24 @@ fn any_disk_failure_stops_writing_and_loses_no_acknowledged_batch() {
     let began = Instant::now();
     let mut failures = Vec::new();
     for operation in [DiskOperation::Write, DiskOperation::Flush, DiskOperation::Sync] {
-        let count = (0..1_000).find(|nth| !check_failure(operation, *nth)).unwrap();
+        let count = (0..1_000).find(|nth| check_failure(Scenario::Append, operation, *nth).is_none()).unwrap();
         // Each commit writes and syncs its log entry. sled is flushed when the store is created and at checkpoints.
         let least = if operation == DiskOperation::Flush { 3 } else { COMMITS as usize + 3 };
         assert!(count >= least, "only {count} operations of kind {operation:?}");
         failures.push((operation, count));
     }
     println!("{failures:?} failures, {:.1?}", began.elapsed());
+}
+
+#[test]
+fn failure_during_slices_loses_no_acknowledged_batch() {
+    let mut slices = Vec::new();
+    for operation in [DiskOperation::Write, DiskOperation::Flush, DiskOperation::Sync] {
+        slices.extend((0..1_000).map_while(|nth| check_failure(Scenario::Late, operation, nth)));
+    }
+    println!("{} failures, after {slices:?} slices", slices.len());
+    // Operations fail before, within and after slices.
+    assert!(slices.contains(&0) && slices.iter().filter(|count| **count >= 2).count() > 10, "{slices:?}");
 }
 
 /// A disk fault that blocks the writer at the first sync after the fault is armed, until the gate is opened.
@@ -363,7 +419,7 @@ fn close_commits_waiting_batches_and_refuses_new_ones() {
 fn scenario_without_faults_acknowledges_every_commit() {
     let directory = tempfile::tempdir().unwrap();
     let running = run(directory.path(), LIMITS, None);
-    assert_eq!(send_all(running.ingest()), (COMMITS, None));
+    assert_eq!(send_all(running.ingest(), Scenario::Append), (COMMITS, None));
     running.close().unwrap();
-    check_restart(directory.path(), COMMITS);
+    check_restart(directory.path(), Scenario::Append, COMMITS);
 }

@@ -114,6 +114,8 @@ enum Step {
     Repeat(u64, u64),
     /// Other values at stored instants.
     Revise(u64, u64),
+    /// Seals some mutable segments.
+    Slice,
     Checkpoint,
     Restart,
 }
@@ -128,6 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => sized(60).prop_map(|(seed, count)| Step::Revise(seed, count)),
         // Large enough that revisions fill several blocks and several pieces of the revision index.
         1 => sized(5_000).prop_map(|(seed, count)| Step::Revise(seed, count)),
+        3 => Just(Step::Slice),
         3 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
     ]
@@ -182,7 +185,7 @@ fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool)
             let ticks = (0..*count).filter_map(|_| Some((known(&mut random)?.0, value(random.below(6)))));
             (ticks.collect(), true)
         }
-        Step::Checkpoint | Step::Restart => (Vec::new(), false),
+        Step::Slice | Step::Checkpoint | Step::Restart => (Vec::new(), false),
     }
 }
 
@@ -308,7 +311,9 @@ fn check_last_move(series: &Arc<SeriesView>, runs: &[Run], begun: usize, time: T
     assert_eq!(series.rate_since(time, known).unwrap(), expected, "rate_since at {time}");
 }
 
-fn check_steps(steps: &[Step], seed: u64) {
+/// Applies the steps to the store and to the model, and compares both after each step. Returns the number of slices.
+fn check_steps(steps: &[Step], seed: u64) -> u64 {
+    let mut slices = 0;
     let directory = tempfile::tempdir().unwrap();
     let mut now = BASE_US * 2;
     let mut store = Store::open(options(directory.path(), WINDOW_US, false), Timestamp::from_micros(now)).unwrap();
@@ -326,9 +331,11 @@ fn check_steps(steps: &[Step], seed: u64) {
         now += random.below(2_000) as i64;
         let moment = Timestamp::from_micros(now);
         match step {
+            Step::Slice => drop(store.seal_slice().unwrap()),
             Step::Checkpoint => store.checkpoint().unwrap(),
             Step::Restart => {
                 earlier = None;
+                slices += store.slice_count();
                 drop(store);
                 store = Store::open(options(directory.path(), WINDOW_US, false), moment).unwrap();
             }
@@ -362,6 +369,20 @@ fn check_steps(steps: &[Step], seed: u64) {
     if let Some((view, _)) = &earlier {
         check_past(view, &model, &mut random);
     }
+    slices + store.slice_count()
+}
+
+/// Late ticks into blocks of slices: before the next checkpoint, after it, and after a restart without a checkpoint.
+#[test]
+fn slices_change_no_answer() {
+    let scatter = |seed: u64| [Step::Scatter(seed, 30), Step::Slice, Step::Revise(seed + 1, 20), Step::Slice];
+    let mut steps = vec![Step::Append(1, 12_000), Step::Checkpoint];
+    for round in 0..4 {
+        steps.extend((0..3).flat_map(|part| scatter(round * 100 + part * 10)));
+        steps.push(if round % 2 == 0 { Step::Checkpoint } else { Step::Restart });
+    }
+    let slices = check_steps(&steps, 7);
+    assert!(slices >= 20, "only {slices} slices");
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use silkrate::domain::{ScanOrder, Timestamp};
-use silkrate::store::{StoreError, verify};
+use silkrate::store::{Store, StoreError, verify};
 
 use crate::store::durable::test_stores::{
     FORMAT, TICKS, all_runs, commit, copy, fill, fill_and_close, keys, named_blocks, raw, read_log, refusal,
@@ -200,6 +200,73 @@ fn unreferenced_blocks_are_removed_and_block_ids_are_never_reused() {
     }
     let retired = keys(&raw(directory.path()), b'r');
     assert!(!retired.is_empty(), "no block was replaced");
+}
+
+/// Commits late ticks into each block, and seals them in slices.
+fn commit_late_and_seal(store: &mut Store, round: i64) {
+    commit(store, 0, (0..5).map(|at| (tick(at * 2_000).0 + round + 1, value(2))));
+    let before = store.slice_count();
+    while store.seal_slice().unwrap() {}
+    assert!(store.slice_count() > before && store.sealed_block_count() > 4);
+}
+
+#[test]
+fn blocks_of_slices_are_indexed_by_the_next_checkpoint_or_removed_by_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    for has_checkpoint in [false, true] {
+        let mut store = open(directory.path());
+        for round in 0..3 {
+            commit_late_and_seal(&mut store, i64::from(has_checkpoint) * 10 + round);
+        }
+        let sealed = store.sealed_block_count();
+        let expected = all_runs(&store, 0).unwrap();
+        if has_checkpoint {
+            store.checkpoint().unwrap();
+            assert_eq!(store.sealed_block_count(), 0);
+        }
+        drop(store);
+        let db = raw(directory.path());
+        let (named, stored) = (named_blocks(&db), stored_blocks(&db));
+        let newest = named.last().copied().unwrap();
+        let unnamed = stored.iter().filter(|id| **id > newest).count();
+        // The blocks of the first two rounds are replaced in the last round, and removed because no reader holds them.
+        assert_eq!(unnamed, if has_checkpoint { 0 } else { sealed });
+        assert!(named.is_subset(&stored));
+        drop(db);
+        let store = open(directory.path());
+        assert_eq!(all_runs(&store, 0).unwrap(), expected);
+        assert_eq!(store.verify().problems, Vec::<String>::new());
+        drop(store);
+        let db = raw(directory.path());
+        assert_eq!(stored_blocks(&db), named_blocks(&db));
+    }
+}
+
+#[test]
+fn view_keeps_replaced_blocks_of_slices_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    let mut store = open(directory.path());
+    commit_late_and_seal(&mut store, 0);
+    let (earlier, before) = (store.view(), all_runs(&store, 0).unwrap());
+    for round in 1..5 {
+        commit_late_and_seal(&mut store, round);
+        if round == 3 {
+            store.checkpoint().unwrap();
+        }
+    }
+    let series = Arc::clone(earlier.find(&key(0, 0)).unwrap());
+    let pieces = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+    assert_eq!(pieces.flat_map(Result::unwrap).collect::<Vec<_>>(), before);
+    drop((series, earlier));
+    store.checkpoint().unwrap();
+    assert_eq!(instants(&store.view(), &key(0, 0)).len() as i64, TICKS + 10 + 25);
+    drop(store);
+    let db = raw(directory.path());
+    // Every block that is neither named nor marked as retired was removed.
+    let retired = keys(&db, b'r').len();
+    assert!(stored_blocks(&db).len() <= named_blocks(&db).len() + retired);
 }
 
 #[test]

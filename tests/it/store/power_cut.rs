@@ -17,7 +17,7 @@ use silkrate::store::{CheckpointLimits, Store};
 use crate::skipped::skipped;
 use crate::store::durable;
 use crate::store::durable::syscalls::{Loss, Recording, TRACED};
-use crate::store::durable::{Ack, AckHistory, ChildPlan, Random, TINY_CHECKPOINTS, now, options};
+use crate::store::durable::{Ack, AckHistory, ChildPlan, Random, SLICES, TINY_CHECKPOINTS, now, options};
 use crate::strace;
 
 /// Number of cuts unless `SILKRATE_POWER_CUTS` is set.
@@ -39,18 +39,19 @@ fn record(plan: &ChildPlan, log: &Path) -> String {
     fs::read_to_string(log).unwrap()
 }
 
-/// Records several processes on one store. Each process except the last exits while it ingests.
-fn record_history(rounds: u64, acks_per_round: u64) -> (Recording, AckHistory) {
+/// Records several processes on one store. Each process except the last exits while it ingests. Also returns the number
+/// of slices.
+fn record_history(rounds: u64, acks_per_round: u64) -> (Recording, AckHistory, u64) {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("root");
     fs::create_dir(&root).unwrap();
     let mut recording = Recording::new(&root);
-    let mut history = AckHistory::default();
+    let (mut history, mut slices) = (AckHistory::default(), 0);
     for round in 0..rounds {
         let plan = ChildPlan {
             directory: root.join("store"),
             next: history.next,
-            checkpoint: [TINY_CHECKPOINTS, CheckpointLimits::default()][round as usize % 2],
+            checkpoint: [TINY_CHECKPOINTS, SLICES, CheckpointLimits::default()][round as usize % 3],
             exit_after: if round + 1 == rounds { u64::MAX } else { acks_per_round },
             close_after: Duration::from_millis(if round + 1 == rounds { 300 } else { 600_000 }),
         };
@@ -58,8 +59,9 @@ fn record_history(rounds: u64, acks_per_round: u64) -> (Recording, AckHistory) {
         recording.add(&record(&plan, &scratch.path().join("log")));
         let acks: Vec<Ack> = recording.acks_before(usize::MAX).split_off(acks_before_round);
         history.extend(&acks);
+        slices += acks.iter().map(|ack| ack.slices).max().unwrap_or(0);
     }
-    (recording, history)
+    (recording, history, slices)
 }
 
 /// Checks the store after a power cut. If a check fails, returns the problem and keeps the image directory.
@@ -92,8 +94,8 @@ fn power_cut_loses_no_acknowledged_batch() {
     let began = Instant::now();
     let cuts = std::env::var("SILKRATE_POWER_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
     let seed = std::env::var("SILKRATE_POWER_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let (rounds, acks_per_round) = if cuts > CUTS { (10, 400) } else { (4, 60) };
-    let (recording, history) = record_history(rounds, acks_per_round);
+    let (rounds, acks_per_round) = if cuts > CUTS { (10, 400) } else { (4, 90) };
+    let (recording, history, slices) = record_history(rounds, acks_per_round);
     let recorded = began.elapsed();
     let mut random = Random(seed);
     let mut problems = Vec::new();
@@ -102,8 +104,9 @@ fn power_cut_loses_no_acknowledged_batch() {
         let cut = recording.cut(&mut random);
         problems.extend(check_cut(&recording, &history, cut, loss, &mut random));
     }
+    assert!(slices > 5, "only {slices} slices");
     println!(
-        "{} system calls, {} bytes and {} acks recorded in {recorded:.1?}; {cuts} power cuts, {:.1?} in all",
+        "{slices} slices, {} system calls, {} bytes and {} acks recorded in {recorded:.1?}; {cuts} power cuts, {:.1?} in all",
         recording.event_count(),
         recording.byte_count(),
         history.acks.len(),

@@ -34,12 +34,18 @@ pub(crate) const WINDOW_US: i64 = 10 * SECOND;
 pub(crate) const BASE_US: i64 = 1_577_836_800 * SECOND;
 pub(crate) const THREADS: u64 = 4;
 pub(crate) const SERIES_PER_THREAD: usize = 2;
+/// Batches of each thread that have many ticks.
+const LARGE_BATCHES: std::ops::Range<u64> = 1..4;
 /// Each batch puts its fresh ticks into one hour of its own.
 const SLOT_US: i64 = 3_600 * SECOND;
 
 /// Limits so small that a checkpoint follows every few commits.
 pub(crate) const TINY_CHECKPOINTS: CheckpointLimits =
-    CheckpointLimits { log_bytes: 2 << 10, head_items: 3_000, mutable_segments: 4 };
+    CheckpointLimits { log_bytes: 2 << 10, head_items: 3_000, mutable_segments: 4, sealed_blocks: 6 };
+
+/// Limits that make a slice follow every commit with a late tick. A checkpoint follows every few slices.
+pub(crate) const SLICES: CheckpointLimits =
+    CheckpointLimits { log_bytes: 16 << 10, head_items: 200_000, mutable_segments: 1, sealed_blocks: 12 };
 
 pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Option<DiskFault>) -> StoreOptions {
     StoreOptions {
@@ -116,13 +122,19 @@ pub(crate) struct PlannedBatch {
 fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random) {
     let mut random = Random(thread << 40 | number);
     let count = match random.below(40) {
+        // The first large batches fill several blocks, so that later late ticks fall into blocks.
+        _ if LARGE_BATCHES.contains(&number) => 3_000,
         0 => 3_000,
         1..=4 => 100 + random.below(400),
         5..=15 => 2 + random.below(30),
         _ => 1,
     };
     let late = random.below(3) == 0;
-    let slot = if late { random.below(number + 1) } else { number };
+    let slot = match late {
+        true if random.below(2) == 0 => LARGE_BATCHES.start + random.below(LARGE_BATCHES.end - LARGE_BATCHES.start),
+        true => random.below(number + 1),
+        false => number,
+    };
     let step_us = if count > 500 { SECOND } else { SECOND * (1 + random.below(7).cast_signed()) };
     let base_us = BASE_US + slot.cast_signed() * SLOT_US + number.cast_signed();
     let ticks = (0..count.cast_signed())
@@ -209,6 +221,8 @@ pub(crate) struct Ack {
     pub(crate) thread: u64,
     pub(crate) number: u64,
     pub(crate) commit: Commit,
+    /// Slices that the process had made.
+    pub(crate) slices: u64,
 }
 
 impl Ack {
@@ -216,8 +230,9 @@ impl Ack {
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_once("ack ")?.1.split_whitespace();
         let mut next = || fields.next()?.parse::<i64>().ok();
-        let (thread, number, sequence, micros) = (next()?, next()?, next()?, next()?);
+        let (thread, number, sequence, micros, slices) = (next()?, next()?, next()?, next()?, next()?);
         Some(Self {
+            slices: slices.cast_unsigned(),
             thread: thread.cast_unsigned(),
             number: number.cast_unsigned(),
             commit: Commit { sequence: sequence.cast_unsigned(), recorded_time: Timestamp::from_micros(micros) },
@@ -373,7 +388,8 @@ impl ChildPlan {
         let fields: Vec<String> = self
             .next
             .into_iter()
-            .chain([limits.log_bytes, limits.head_items as u64, limits.mutable_segments as u64])
+            .chain([limits.log_bytes, limits.head_items as u64])
+            .chain([limits.mutable_segments as u64, limits.sealed_blocks as u64])
             .chain([self.exit_after, self.close_after.as_millis().try_into().unwrap()])
             .map(|number| number.to_string())
             .collect();
@@ -387,18 +403,19 @@ impl ChildPlan {
 
     fn from_environment() -> Option<Self> {
         let plan = std::env::var(CHILD).ok()?;
-        let fields: Vec<&str> = plan.splitn(10, ' ').collect();
+        let fields: Vec<&str> = plan.splitn(11, ' ').collect();
         let number = |at: usize| fields[at].parse::<u64>().unwrap();
         Some(Self {
-            directory: fields[9].into(),
+            directory: fields[10].into(),
             next: std::array::from_fn(number),
             checkpoint: CheckpointLimits {
                 log_bytes: number(4),
                 head_items: number(5) as usize,
                 mutable_segments: number(6) as usize,
+                sealed_blocks: number(7) as usize,
             },
-            exit_after: number(7),
-            close_after: Duration::from_millis(number(8)),
+            exit_after: number(8),
+            close_after: Duration::from_millis(number(9)),
         })
     }
 }
@@ -440,7 +457,8 @@ fn send(ingest: &Ingest, thread: u64, plan: &ChildPlan, acks: &AtomicU64) {
         };
         // One write per line: lines of several threads do not mix, and a killed process leaves at most one incomplete
         // line at the end.
-        let line = format!("ack {thread} {number} {} {}\n", report.sequence, report.recorded_time.micros());
+        let (micros, slices) = (report.recorded_time.micros(), ingest.metrics().slice_count());
+        let line = format!("ack {thread} {number} {} {micros} {slices}\n", report.sequence);
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
         acks.fetch_add(1, Ordering::SeqCst);
     }
