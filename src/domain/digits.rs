@@ -82,11 +82,11 @@ impl Digits {
     /// text.
     fn parse_short(text: &str, limits: DigitLimits) -> Option<Self> {
         /// Ten to this power fits in 64 bits.
-        const DIGITS_MAX: usize = 19;
+        const SHORT_DIGITS: usize = 19;
         let (mut mantissa, mut digits, mut point) = (0_u64, 0_usize, None);
         for byte in text.bytes() {
             match byte {
-                b'0'..=b'9' if digits < DIGITS_MAX => {
+                b'0'..=b'9' if digits < SHORT_DIGITS => {
                     mantissa = mantissa * 10 + u64::from(byte - b'0');
                     digits += 1;
                 }

@@ -21,8 +21,7 @@ use super::reader::BlockReader;
 use crate::catch_panic::catch_panic;
 
 /// sled's segment size. sled writes pages larger than a quarter of a segment to separate files that it never syncs. A
-/// page has at most 20 values of 7,500 bytes, which is too much for a quarter of sled's default segment of 128 KiB. sled
-/// reclaims no segment before a few of them are full, so small segments keep small stores small.
+/// page has at most 20 values of 7,500 bytes. sled keeps a few segments, so small ones keep small stores small.
 const SEGMENT_BYTES: usize = 1 << 20;
 /// sled's configured cache size. Scans make sled exceed this size unless [`BlockReader`] makes extra reads.
 const CACHE_BYTES: u64 = 16 << 20;
