@@ -10,6 +10,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use tonic::Status;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
 
@@ -31,13 +33,41 @@ struct Encoded {
     ends: Vec<usize>,
 }
 
-/// The cache: the two most requested selections of rates, each encoded once per commit.
-#[derive(Default)]
+/// Maximum size of all cached selections.
+const SELECTIONS_BYTES_MAX: u64 = 4 << 20;
+/// Expected number of selections. The cache derives the sizes of its tables from it.
+const SELECTIONS_TYPICAL: usize = 256;
+/// Estimated memory of a selection in addition to its bytes.
+const SELECTION_BYTES: u64 = 256;
+
+/// The rates that match a filter, by the sequence of their commit.
+type Selections = Cache<(u64, SeriesFilter), Bytes, SelectionSize>;
+
+/// Weighs a selection by its size in memory.
+#[derive(Clone)]
+struct SelectionSize;
+
+impl Weighter<(u64, SeriesFilter), Bytes> for SelectionSize {
+    fn weight(&self, (_, filter): &(u64, SeriesFilter), rates: &Bytes) -> u64 {
+        let filter_bytes = size_of_val(filter.pairs.as_slice()) + size_of_val(filter.sources.as_slice());
+        (rates.len() + filter_bytes) as u64 + SELECTION_BYTES
+    }
+}
+
+/// The cache: the most requested selections of rates, each encoded once per commit.
 pub(super) struct EncodedRatesCache {
     /// All rates.
     all: ArcSwapOption<Encoded>,
     /// The rates that the newest commit changed, for clients that saw the commit before it.
     newest: ArcSwapOption<Encoded>,
+    selections: Selections,
+}
+
+impl Default for EncodedRatesCache {
+    fn default() -> Self {
+        let selections = Cache::with_weighter(SELECTIONS_TYPICAL, SELECTIONS_BYTES_MAX, SelectionSize);
+        Self { all: ArcSwapOption::empty(), newest: ArcSwapOption::empty(), selections }
+    }
 }
 
 impl EncodedRatesCache {
@@ -56,6 +86,11 @@ impl EncodedRatesCache {
             // One commit changes few rates.
             return encode(latest_quotes, filter, since).0;
         }
+        // The sequence identifies the quotes: a state changes only with a commit.
+        let key = (latest_quotes.sequence, filter.clone());
+        if let Some(rates) = self.selections.get(&key) {
+            return rates;
+        }
         let all = self.all(latest_quotes);
         let begins = std::iter::once(0).chain(all.ends.iter().copied());
         let rates = latest_quotes.quotes.iter().zip(begins.zip(&all.ends));
@@ -63,7 +98,9 @@ impl EncodedRatesCache {
         for (_, (begin, end)) in rates.filter(|(quote, _)| filter.matches(&quote.series)) {
             selected.extend_from_slice(all.rates.get(begin..*end).unwrap_or_default());
         }
-        selected.into()
+        let rates = Bytes::from(selected);
+        self.selections.insert(key, rates.clone());
+        rates
     }
 
     /// Returns the rates of `latest_quotes` that changed after `since`, encoded as the field `rates` of a response.

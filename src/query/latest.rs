@@ -6,7 +6,7 @@ use crate::domain::{Pair, SeriesKey, Source};
 use crate::latest_quotes::{LatestQuote, LatestQuotes};
 
 /// A filter of series by pair and source.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SeriesFilter {
     /// The pairs to include. Empty means all pairs.
     pub pairs: Vec<Pair>,

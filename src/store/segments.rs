@@ -445,11 +445,8 @@ impl<T: Item> Segments<T> {
     pub(crate) fn push(&mut self, item: T) {
         match self.head.last_mut() {
             Some(items) if items.len() < T::CHUNK_ITEMS_MAX => Arc::make_mut(items).push(item),
-            _ => {
-                let mut items = Vec::with_capacity(T::CHUNK_ITEMS_MAX);
-                items.push(item);
-                self.head.push(Arc::new(items));
-            }
+            // Of thousands of series, most get few items before the next checkpoint.
+            _ => self.head.push(Arc::new(vec![item])),
         }
     }
 }

@@ -33,9 +33,14 @@ impl Search<'_> {
         pair: Pair,
         source: Option<&'s Source>,
     ) -> impl Iterator<Item = Arc<SeriesView>> + 's {
-        let wanted = move |series: &&Arc<SeriesView>| source.is_none_or(|source| series.key().source == *source);
+        let mut series = self.reader.view.series_of(pair);
+        if let Some(source) = source {
+            let from = |series: &'s [Arc<SeriesView>]| series.partition_point(|series| series.key().source < *source);
+            let of_source = series.get(from(series)..).unwrap_or_default();
+            series = of_source.get(..1).filter(|found| found[0].key().source == *source).unwrap_or_default();
+        }
         let is_known = move |series: &&Arc<SeriesView>| self.as_of.newest || series.is_known(self.as_of.known());
-        self.reader.view.series_of(pair).iter().filter(wanted).filter(is_known).map(Arc::clone)
+        series.iter().filter(is_known).map(Arc::clone)
     }
 
     fn times(&self, leg: &SeriesLeg) -> Times {

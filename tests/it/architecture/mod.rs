@@ -117,7 +117,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
 const CRATES: [(&str, &[&str]); 45] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
-    ("quick_cache", &["http::latest_bodies", "store::run_cache"]),
+    ("quick_cache", &["grpc::encoded_rates", "http::latest_bodies", "store::run_cache"]),
     ("memchr", &["feed::tick_csv"]),
     ("rayon", &["cli::ingest"]),
     ("crc32c", &["api::page_token", "export::checksum_trailer", "store"]),
