@@ -1,4 +1,4 @@
-"""The seeded quotes: their files, times and sizes. The load client writes the files (benches/peers/load.rs)."""
+"""The seeded quotes: their files, times and sizes. The load client writes the files (benches/load/quotes.rs)."""
 
 import csv
 import datetime

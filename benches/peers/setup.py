@@ -77,7 +77,7 @@ def build_silkrate():
 
 def build_load_client():
     """Builds the load client and returns its path."""
-    return _executable(["cargo", "bench", "--locked", "--no-run", "--bench", "peers", "--message-format=json"], "peers")
+    return _executable(["cargo", "bench", "--locked", "--no-run", "--bench", "load", "--message-format=json"], "load")
 
 
 def _executable(command, name):
