@@ -4,6 +4,7 @@
 //! variable, is checked when it is parsed, before a port is bound or the store is opened. An invalid value is an error,
 //! and is never corrected silently.
 
+mod access;
 mod file;
 mod follow;
 mod load;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::access::AccessSettings;
+use crate::access::tokens::TokenFileError;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
@@ -27,6 +30,8 @@ use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
+pub use access::AccessArgs;
+use access::Protection;
 pub use file::{FILE_BYTES_MAX, FILE_SETTINGS, FileError, FileProblem, FileSetting, SettingScope};
 pub use follow::FollowArgs;
 pub use load::Load;
@@ -150,6 +155,10 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(0..=65_536))]
     pub cache_mib: u32,
 
+    /// The settings of access.
+    #[command(flatten)]
+    pub access: AccessArgs,
+
     /// Largest number of open gRPC connections, from 1 to 65536. Further connections are closed at once
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "2048",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -198,6 +207,24 @@ pub enum ConfigError {
     /// The configuration file cannot be read or is invalid.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// Other machines can reach the server, and it lacks TLS or tokens.
+    #[error(
+        "{flag} {address}: other machines can reach this address, and the server has no {missing}; give {remedy}, \
+         listen on 127.0.0.1, or give --insecure if the network protects the server"
+    )]
+    Insecure {
+        /// The flag that sets the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the server lacks.
+        missing: &'static str,
+        /// The flags that add it.
+        remedy: &'static str,
+    },
     /// Two sources have the same preference.
     #[error(transparent)]
     Preference(#[from] SharedPreference),
@@ -221,6 +248,8 @@ pub struct Config {
     max_calls: u32,
     cors_origins: Vec<CorsOrigin>,
     shutdown_grace: Duration,
+    access: AccessSettings,
+    insecure_risks: Vec<&'static str>,
 }
 
 impl Config {
@@ -228,9 +257,13 @@ impl Config {
     ///
     /// # Errors
     /// `Twice` if a flag sets a value twice for one source; `File` if the configuration file cannot be read or is
-    /// invalid.
+    /// invalid; `Tokens` if the file of tokens cannot be used; `Insecure` if other machines can reach the server and it
+    /// lacks TLS or tokens.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = args.states.file()?;
+        let access = args.access.settings()?;
+        let protection = Protection { has_tls: false, has_clients: access.is_protected() };
+        let insecure_risks = args.access.check(args.listen, args.http_listen, protection)?;
         let flags = SourceFlags {
             collapse_window: unique_durations("--collapse-window", args.collapse_window)?,
             minimum_places: unique_places(args.minimum_places)?,
@@ -276,6 +309,8 @@ impl Config {
             max_calls: args.max_calls,
             cors_origins: args.cors_origin,
             shutdown_grace: args.shutdown_grace,
+            access,
+            insecure_risks,
         })
     }
 
@@ -366,6 +401,16 @@ impl Config {
     /// The origins of web pages that may read over gRPC-Web and plain HTTP.
     pub fn cors_origins(&self) -> &[CorsOrigin] {
         &self.cors_origins
+    }
+
+    /// The settings of access.
+    pub fn access(&self) -> &AccessSettings {
+        &self.access
+    }
+
+    /// What `--insecure` permits, to be logged at each start.
+    pub fn insecure_risks(&self) -> &[&'static str] {
+        &self.insecure_risks
     }
 
     /// The longest time that calls in progress may take to finish after a signal to stop.

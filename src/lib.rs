@@ -40,6 +40,7 @@
 //! # Ok::<(), silkrate::domain::RateError>(())
 //! ```
 
+pub mod access;
 pub mod analysis;
 pub mod api;
 pub mod backoff;

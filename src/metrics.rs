@@ -201,6 +201,44 @@ impl FollowMetrics {
     }
 }
 
+/// Metrics of access: refused calls, and the files that a running server reads again.
+#[derive(Clone, Debug)]
+pub struct AccessMetrics {
+    refusals: IntCounterVec,
+    reloads: IntCounterVec,
+}
+
+collect_all!(AccessMetrics: refusals, reloads);
+
+impl Default for AccessMetrics {
+    fn default() -> Self {
+        Self {
+            refusals: counter(
+                "silkrate_access_refusals_total",
+                "Calls and connections refused because of their credentials, by reason.",
+                &["reason"],
+            ),
+            reloads: counter(
+                "silkrate_reloads_total",
+                "Changed files that the running server read again, by file (tokens, tls) and outcome (ok, failed). After failed, the earlier content stays in force.",
+                &["file", "outcome"],
+            ),
+        }
+    }
+}
+
+impl AccessMetrics {
+    /// Counts a refused call or connection by its reason.
+    pub fn count_refusal(&self, reason: &'static str) {
+        self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a changed file that was read again.
+    pub fn count_reload(&self, file: &'static str, is_valid: bool) {
+        self.reloads.with_label_values(&[file, if is_valid { "ok" } else { "failed" }]).inc();
+    }
+}
+
 /// Metrics of the calls of one protocol.
 #[derive(Clone, Debug)]
 pub struct CallMetrics {

@@ -4,9 +4,12 @@
 //! shutdown, calls in progress end before the writer stops, and the writer stops before the process ends.
 
 mod accept;
+mod access;
 mod latest_table;
 mod load;
+mod reload;
 mod send_buffer;
+mod services;
 mod web;
 
 use std::fs::File;
@@ -27,29 +30,21 @@ use tokio::task;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
-use tower::layer::util::{Identity, Stack};
+use tonic_health::server::HealthReporter;
 
+use crate::access::Access;
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, format_duration};
 use crate::follow::{self, FetchError, FollowContext};
-use crate::grpc::call_metrics::CallMetricsLayer;
-use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
-use crate::grpc::latest::LatestFastPath;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
-use crate::ingest::batch::TickRules;
 use crate::ingest::{FanOut, Ingest, Running};
-use crate::metrics::{CallMetrics, FollowMetrics};
-use crate::proto::DESCRIPTORS;
+use crate::metrics::{AccessMetrics, CallMetrics, FollowMetrics};
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -59,23 +54,17 @@ use crate::telemetry::{self, TelemetryError};
 use accept::Accepted;
 use latest_table::latest_table;
 use load::load_files;
-use send_buffer::{SendBufferLayer, SendBuffers};
-use web::WebLayer;
+use send_buffer::SendBuffers;
+use services::{Parts, router};
 
 /// The maximum size of a request message. Tonic answers `OUT_OF_RANGE` to a larger one.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval at which the health task checks whether the writer has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between the last health status and the end of the streams of health watchers. The watchers read the status in
 /// this time.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
-/// HTTP/2 flow-control windows of a stream and of a connection: bytes that a client may send before the server reads
-/// them.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
 const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
@@ -192,6 +181,9 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
         check_readable(file).map_err(|problem| SetupError::Load { file: file.clone(), problem })?;
     }
     telemetry::start(format, &filter)?;
+    for risk in config.insecure_risks() {
+        tracing::warn!("--insecure: {risk}");
+    }
     raise_file_limit();
     Ok(config)
 }
@@ -322,6 +314,9 @@ async fn serve_store(
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));
     let calls = CallMetrics::grpc();
+    let access_metrics = AccessMetrics::default();
+    let access = Access::new(config.access().clone(), Arc::clone(&clock), access_metrics.clone());
+    let _reloading = AbortOnDrop(task::spawn(reload::watch(access.clone())));
     let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
@@ -333,8 +328,10 @@ async fn serve_store(
             let settings = Settings {
                 origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
                 frankfurter_source: config.frankfurter_source().cloned(),
+                access: access.clone(),
             };
-            let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), config.store_options().directory.clone())?;
+            let directory = config.store_options().directory.clone();
+            let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), access_metrics, directory)?;
             let site = Site::new(Arc::clone(&rates), ingest.clone(), scraped, draining.clone(), settings)?;
             Some(http::serve(listener, http::router(site), http::Limits::default(), draining.clone()))
         }
@@ -370,6 +367,7 @@ async fn serve_store(
         draining: draining.clone(),
         calls,
         origins,
+        access,
     })?
     .serve_with_incoming_shutdown(
         Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers)),
@@ -414,54 +412,6 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// The parts from which [`router`] builds the services.
-struct Parts<'a> {
-    config: &'a Config,
-    clock: Arc<dyn Clock>,
-    rules: Arc<TickRules>,
-    rates: Arc<Rates>,
-    ingest: &'a Ingest,
-    health: &'a HealthReporter,
-    draining: CancellationToken,
-    calls: CallMetrics,
-    origins: Vec<CorsOrigin>,
-}
-
-/// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
-/// gRPC calls. `CallMetricsLayer` surrounds `DeadlineLayer`, so that a call past its deadline is counted with the
-/// status `DEADLINE_EXCEEDED`.
-type Layers = Stack<DeadlineLayer, Stack<CallMetricsLayer, Stack<SendBufferLayer, Stack<WebLayer, Identity>>>>;
-
-fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
-    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins } = parts;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let ingests = IngestApi::new(ingest.clone(), Arc::clone(&rates), rules, clock, draining);
-    let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
-    let rates = Arc::new(RateServiceImpl::new(rates));
-    let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
-    Ok(Server::builder()
-        .max_concurrent_streams(config.max_calls())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .accept_http1(true)
-        .layer(WebLayer::new(origins))
-        .layer(SendBufferLayer)
-        .layer(CallMetricsLayer::new(calls))
-        .layer(DeadlineLayer)
-        .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(LatestFastPath::new(rate_service, rates))
-        .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
 }
 
 /// Sets the ingest service to `NOT_SERVING` once the writer has failed. Only a restart ends this state.

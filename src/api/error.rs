@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::access::Refusal;
 use crate::columns::ColumnsError;
 use crate::export::ExportError;
 use crate::ingest::{ArchiveError, IngestError};
@@ -34,6 +35,9 @@ const RETRY_POISONED: Duration = Duration::from_secs(30);
 /// Why an API call failed.
 #[derive(Debug, Clone, Error)]
 pub enum ServiceError {
+    /// The client may not make the call.
+    #[error(transparent)]
+    Access(#[from] Refusal),
     /// A query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -126,6 +130,12 @@ impl From<ArchiveError> for ServiceError {
 pub enum ErrorCode {
     /// The request is invalid, independent of the data in the store.
     InvalidArgument,
+    /// The call has no valid credentials.
+    Unauthenticated,
+    /// The credentials of the call are valid, and do not allow it.
+    PermissionDenied,
+    /// This client made too many calls of this kind. Its code in gRPC is `RESOURCE_EXHAUSTED`.
+    TooManyRequests,
     /// The requested data does not exist.
     NotFound,
     /// The state of the server or of the store does not allow the call.
@@ -198,10 +208,15 @@ impl ServiceError {
 /// Assigns the code and the details of an error. Only this function and `describe_store` assign codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        Archive, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
+        Access, Archive, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
         StreamTooOld, TaskFailed, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
     };
     match error {
+        Access(Refusal::TooManyFailures { retry_after }) => {
+            (ErrorCode::TooManyRequests, ErrorDetail::RetryAfter(*retry_after))
+        }
+        Access(refusal) if refusal.is_unauthenticated() => (ErrorCode::Unauthenticated, ErrorDetail::None),
+        Access(_) => (ErrorCode::PermissionDenied, ErrorDetail::None),
         Query(
             QueryError::UnknownSeries { .. }
             | QueryError::UnknownSource { .. }

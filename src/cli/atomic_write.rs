@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -53,8 +54,17 @@ impl AtomicWrite {
     /// # Errors
     /// Returns the I/O error of the creation.
     pub(super) fn file(target: &Path) -> io::Result<(Self, File)> {
+        Self::file_with_mode(target, 0o666)
+    }
+
+    /// Creates an empty file with permissions that [`AtomicWrite::finish`] renames to `target`. The umask of the process
+    /// removes permissions.
+    ///
+    /// # Errors
+    /// Returns the I/O error of the creation.
+    pub(super) fn file_with_mode(target: &Path, mode: u32) -> io::Result<(Self, File)> {
         let (this, mut paths) = Self::prepare(target)?;
-        let file = File::options().write(true).create_new(true).open(&this.path)?;
+        let file = File::options().write(true).create_new(true).mode(mode).open(&this.path)?;
         paths.push(this.path.clone());
         Ok((this, file))
     }

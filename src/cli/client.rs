@@ -6,9 +6,11 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::credentials::{Bearer, CredentialArgs, CredentialError};
 use super::error::{CliError, Problem, innermost};
 use crate::causes::causes;
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
@@ -29,46 +31,62 @@ const TONIC_TIMEOUT: &str = "Timeout expired";
 pub(super) struct Client {
     endpoint: String,
     timeout: Duration,
-    channel: Channel,
+    transport: Transport,
 }
 
+/// A connection that adds the token to each call.
+pub(super) type Transport = InterceptedService<Channel, Bearer>;
+
 impl Client {
-    /// Connects to `endpoint`, `http://host:port` or `host:port`.
+    /// Connects to `endpoint`: `https://host:port`, `http://host:port` or `host:port`.
     ///
     /// # Errors
-    /// `Endpoint` if `endpoint` is not an address; `Unreachable` if the connection fails; `Timeout` after `timeout`.
-    pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
+    /// `Endpoint` if `endpoint` is not an address; `Credentials` if the token or a file of TLS cannot be used;
+    /// `Unreachable` if the connection fails; `Timeout` after `timeout`.
+    pub(super) async fn connect(
+        endpoint: &str,
+        credentials: &CredentialArgs,
+        timeout: Duration,
+    ) -> Result<Self, CliError> {
         let endpoint = normalize(endpoint)?;
         let unusable = Problem::Endpoint { endpoint: endpoint.clone(), problem: "not an address" };
-        let target = Endpoint::from_shared(endpoint.clone())
+        let mut target = Endpoint::from_shared(endpoint.clone())
             .map_err(|_| unusable)?
             .connect_timeout(timeout)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES);
+        let bearer = credentials.bearer().map_err(Problem::from)?;
+        if endpoint.starts_with("https://") {
+            let tls = credentials.tls().map_err(Problem::from)?;
+            let refuse = |error: tonic::transport::Error| Problem::Credentials(CredentialError::Tls(innermost(&error)));
+            target = target.tls_config(tls).map_err(refuse)?;
+        } else {
+            credentials.check_plain_text(&endpoint, &bearer).map_err(Problem::from)?;
+        }
         match tokio::time::timeout(timeout, target.connect()).await {
-            Ok(Ok(channel)) => Ok(Self { endpoint, timeout, channel }),
+            Ok(Ok(channel)) => Ok(Self { endpoint, timeout, transport: InterceptedService::new(channel, bearer) }),
             Ok(Err(problem)) => Err(Problem::Unreachable { endpoint, problem: innermost(&problem) }.into()),
             Err(_) => Err(Problem::Timeout { endpoint, timeout }.into()),
         }
     }
 
     /// Returns a client of `RateService`, which serves reads.
-    pub(super) fn rates(&self) -> RateServiceClient<Channel> {
-        RateServiceClient::new(self.channel.clone())
+    pub(super) fn rates(&self) -> RateServiceClient<Transport> {
+        RateServiceClient::new(self.transport.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Returns a client of `IngestService`, which accepts ticks.
-    pub(super) fn ingest(&self) -> IngestServiceClient<Channel> {
-        IngestServiceClient::new(self.channel.clone())
+    pub(super) fn ingest(&self) -> IngestServiceClient<Transport> {
+        IngestServiceClient::new(self.transport.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Returns a client of `SnapshotService`, which serves exports.
-    pub(super) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
-        SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(super) fn snapshots(&self) -> SnapshotServiceClient<Transport> {
+        SnapshotServiceClient::new(self.transport.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Starts a watch. The stream has no deadline. The wait for the start of the stream is limited by `--timeout`.
@@ -160,15 +178,14 @@ fn is_timeout(code: Code, timeout_has_passed: bool) -> bool {
     code == Code::DeadlineExceeded || code == Code::Cancelled && timeout_has_passed
 }
 
-/// Checks an endpoint and returns it as `http://host:port`.
+/// Checks an endpoint and returns it as `http://host:port` or `https://host:port`.
 fn normalize(endpoint: &str) -> Result<String, CliError> {
     let refuse =
         |problem| CliError::from(Problem::Endpoint { endpoint: super::text::clean(endpoint).into_owned(), problem });
-    let address = match endpoint.split_once("://") {
-        None => endpoint,
-        Some(("http", address)) => address,
-        Some(("https", _)) => return Err(refuse("TLS is not supported")),
-        Some(_) => return Err(refuse("its scheme is not http")),
+    let (scheme, address) = match endpoint.split_once("://") {
+        None => ("http", endpoint),
+        Some((scheme @ ("http" | "https"), address)) => (scheme, address),
+        Some(_) => return Err(refuse("its scheme is neither http nor https")),
     };
     let address = address.strip_suffix('/').unwrap_or(address);
     let (host, port) = address.rsplit_once(':').ok_or_else(|| refuse("its port is missing"))?;
@@ -176,7 +193,7 @@ fn normalize(endpoint: &str) -> Result<String, CliError> {
         return Err(refuse("not an address"));
     }
     match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(format!("http://{address}")),
+        Ok(port) if port > 0 => Ok(format!("{scheme}://{address}")),
         Ok(_) | Err(_) => Err(refuse("its port is not a number from 1 to 65535")),
     }
 }
@@ -207,8 +224,9 @@ mod tests {
         check("127.0.0.1:50051", Ok("http://127.0.0.1:50051"));
         check("localhost:1/", Ok("http://localhost:1"));
         check("[::1]:50051", Ok("http://[::1]:50051"));
-        check("https://example.org:443", Err("TLS is not supported"));
-        check("ftp://example.org:21", Err("its scheme is not http"));
+        check("https://example.org:443", Ok("https://example.org:443"));
+        check("https://example.org", Err("its port is missing"));
+        check("ftp://example.org:21", Err("its scheme is neither http nor https"));
         check("localhost", Err("its port is missing"));
         check("localhost:0", Err("not a number from 1"));
         check("localhost:x", Err("not a number from 1"));

@@ -13,6 +13,7 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::credentials::CredentialError;
 use super::flags::{FlagNames, with_flags};
 use super::text::clean;
 use super::time_argument::TimeArgumentError;
@@ -77,7 +78,9 @@ pub(super) struct CliError {
 #[derive(Debug, ThisError)]
 pub(super) enum Problem {
     /// The endpoint is not a valid address.
-    #[error("invalid endpoint '{endpoint}': {problem}; use http://127.0.0.1:50051 or 127.0.0.1:50051")]
+    #[error(
+        "invalid endpoint '{endpoint}': {problem}; use http://127.0.0.1:50051, 127.0.0.1:50051 or https://rates.example.org:50051"
+    )]
     Endpoint {
         /// The endpoint as given.
         endpoint: String,
@@ -189,6 +192,17 @@ pub(super) enum Problem {
     /// The flags and the configuration file do not make valid settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The token or a file of TLS cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The file of tokens cannot be changed.
+    #[error("cannot change the tokens in {path}: {problem}", path = path.display())]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// The error, with its remedy.
+        problem: String,
+    },
     /// An option that applies only to files of ticks was given for a full export.
     #[error("{flag} applies only to files of ticks; a full export is imported unchanged into an empty store")]
     TicksOnly {
@@ -200,9 +214,11 @@ pub(super) enum Problem {
 impl Problem {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } | Self::Config(_) => {
-                ErrorKind::Usage
-            }
+            Self::Endpoint { .. }
+            | Self::PageOnly { .. }
+            | Self::TicksOnly { .. }
+            | Self::Config(_)
+            | Self::Credentials(_) => ErrorKind::Usage,
             Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Ended { .. }
@@ -224,7 +240,9 @@ impl Problem {
                 Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
             },
             Self::Protocol(_) => ErrorKind::Internal,
-            Self::PageTooLarge { .. } | Self::Header { .. } | Self::ParquetPipe => ErrorKind::Refused,
+            Self::PageTooLarge { .. } | Self::Header { .. } | Self::ParquetPipe | Self::Tokens { .. } => {
+                ErrorKind::Refused
+            }
             Self::Read { .. } | Self::Output(_) => ErrorKind::Io,
             // The content of a file is not an argument.
             Self::File { problem, .. } if problem.kind == ErrorKind::Usage && problem.status().is_some() => {
@@ -403,13 +421,9 @@ fn describe(status: &Status, names: FlagNames) -> String {
         Code::FailedPrecondition => "not possible in the current state",
         Code::Unimplemented => "the server does not support this request",
         Code::Cancelled => "the server cancelled this request",
-        Code::Ok
-        | Code::Unknown
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unauthenticated => "the server failed",
+        Code::Unauthenticated => "not authenticated",
+        Code::PermissionDenied => "not allowed",
+        Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Aborted | Code::Internal => "the server failed",
     };
     let mut lines = vec![match status.message() {
         "" => kind.to_owned(),

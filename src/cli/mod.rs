@@ -15,6 +15,7 @@ mod changes;
 mod client;
 mod compare;
 mod convert;
+mod credentials;
 mod error;
 mod eta;
 mod export;
@@ -38,6 +39,7 @@ mod source;
 mod sources;
 mod text;
 mod time_argument;
+mod token;
 mod value;
 mod verify;
 mod watch;
@@ -50,6 +52,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::Client;
+use self::credentials::CredentialArgs;
 use self::error::{CliError, Outcome};
 use self::flags::FlagNames;
 use self::output::{Format, Style};
@@ -92,7 +95,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server and output")]
 pub struct CommonArgs {
-    /// Server address: http://host:port or host:port
+    /// Server address: https://host:port, http://host:port, or host:port for http
     #[arg(
         long,
         global = true,
@@ -101,6 +104,9 @@ pub struct CommonArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     endpoint: String,
+    /// What identifies the command to the server, and the server to the command.
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Output format: table for people; json or csv for programs
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
@@ -156,6 +162,8 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Create a store from a full export, or send the ticks of a Parquet or CSV file to the server
     Import(import::ImportArgs),
+    /// Create, list or revoke the tokens of a server, in its file
+    Token(token::TokenArgs),
     /// Check every block of a store while no server has it open
     Verify(verify::VerifyArgs),
     /// Print the completions for a shell
@@ -211,6 +219,7 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Quarantine(args) => quarantine::run(args, &session).await,
         Command::Export(args) => export::run(args, &session).await,
         Command::Import(args) => import::run(args, &session).await,
+        Command::Token(args) => token::run(args, &session),
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
@@ -261,6 +270,7 @@ fn note(text: &str) {
 #[derive(Debug)]
 struct Session {
     endpoint: String,
+    credentials: CredentialArgs,
     timeout: Duration,
     style: Style,
 }
@@ -269,13 +279,14 @@ impl Session {
     fn new(common: &CommonArgs) -> Self {
         Self {
             endpoint: common.endpoint.clone(),
+            credentials: common.credentials.clone(),
             timeout: common.timeout,
             style: Style::for_stdout(if common.json { Format::Json } else { common.output }, SystemClock.now()),
         }
     }
 
     async fn connect(&self) -> Result<Client, CliError> {
-        Client::connect(&self.endpoint, self.timeout).await
+        Client::connect(&self.endpoint, &self.credentials, self.timeout).await
     }
 
     /// Converts a time argument to a protobuf timestamp. Relative times count from the start of the command.
@@ -457,6 +468,13 @@ mod tests {
         check("silkrate latest --timeout 10", Err("a count and a unit, like 90s"));
         check("silkrate sources timesca nbkr --output csv", Ok(()));
         check("silkrate serve --config silkrate.toml", Ok(()));
+        check("silkrate token create --tokens t --role ingest --name a --expires 90d --sources a,b --revise", Ok(()));
+        check("silkrate token create --tokens t --role owner --name a", Err("possible values: read, ingest, admin"));
+        check("silkrate token create --role read --name a", Err("--tokens <FILE>"));
+        check("silkrate token list --tokens t --output json", Ok(()));
+        check("silkrate token revoke a --tokens t", Ok(()));
+        check("silkrate latest --endpoint https://a:1 --tls-ca a --tls-cert b --tls-key c --token-file d", Ok(()));
+        check("silkrate latest --tls-cert b", Err("--tls-key <FILE>"));
         check("silkrate", Err("Usage"));
     }
 }

@@ -13,15 +13,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Principal;
 use crate::clock::Clock;
 use crate::domain::{Source, Timestamp};
 use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{ArchiveReport, Ingest, IngestError, PageBatch, advise_time};
+use crate::ingest::{ArchiveReport, IngestError, PageBatch, advise_time};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
 
+use super::changes::Changes;
 use super::ingest_convert::{
     BadField, IngestOptions, batch_of_stream, batch_of_ticks, held_messages, refusal_messages, row_count,
     summary_message, tick_message, ticks_response,
@@ -39,7 +41,7 @@ const INLINE_ROWS_MAX: usize = 20_000;
 /// The implementation of `IngestService`. Cheap to clone.
 #[derive(Clone)]
 pub struct IngestApi {
-    ingest: Ingest,
+    changes: Changes,
     rules: Arc<TickRules>,
     clock: Arc<dyn Clock>,
     draining: CancellationToken,
@@ -47,58 +49,71 @@ pub struct IngestApi {
 }
 
 impl IngestApi {
-    /// Creates the service. Ticks go to the writer `ingest`, and held ticks are read through `rates`. Streams accept no
-    /// more batches after `draining` is cancelled.
+    /// Creates the service. Ticks go to the writer through `changes`, and held ticks are read through `rates`. Streams
+    /// accept no more batches after `draining` is cancelled.
     pub fn new(
-        ingest: Ingest,
+        changes: Changes,
         rates: Arc<Rates>,
         rules: Arc<TickRules>,
         clock: Arc<dyn Clock>,
         draining: CancellationToken,
     ) -> Self {
-        let quarantine = QuarantineCalls { ingest: ingest.clone(), rates };
-        Self { ingest, rules, clock, draining, quarantine }
+        let quarantine = QuarantineCalls { changes: changes.clone(), rates };
+        Self { changes, rules, clock, draining, quarantine }
     }
 
-    async fn store_ticks(&self, request: v1::IngestTicksRequest) -> Result<v1::IngestTicksResponse, Status> {
+    async fn store_ticks(
+        &self,
+        principal: &Principal,
+        request: v1::IngestTicksRequest,
+    ) -> Result<v1::IngestTicksResponse, Status> {
         let batch = IngestOptions::parse(request.conflict_policy, request.validate_only)
             .and_then(|options| batch_of_ticks(&request.ticks, options, self.clock.now(), &self.rules))
             .map_err(BadField::into_status)?;
         // Frees the texts of the request before waiting for the writer.
         drop(request);
-        self.ingest.submit(batch).await.map(ticks_response).map_err(Status::from)
+        self.changes.check(principal, &batch)?;
+        self.changes.submit(batch).await.map(ticks_response)
     }
 
     /// Validates a batch of a stream. The returned future stores the batch and returns the response.
     fn begin_batch(
         &self,
+        principal: &Principal,
         batch_index: u64,
         request: &v1::StreamTicksRequest,
     ) -> Result<impl Future<Output = Result<v1::StreamTicksResponse, Status>> + Send + use<>, Status> {
         let convert = || batch_of_stream(request, self.clock.now(), &self.rules);
         let batch = convert_batch(row_count(request), convert).map_err(|bad| bad.into_batch_status(batch_index))?;
-        let ingest = self.ingest.clone();
+        self.changes.check(principal, &batch)?;
+        let changes = self.changes.clone();
         Ok(async move {
-            let report = ingest.submit(batch).await.map_err(Status::from)?;
+            let report = changes.submit(batch).await?;
             Ok(v1::StreamTicksResponse { batch_index, result: Some(ticks_response(report)) })
         })
     }
 
     async fn archive(&self, source: &str, note: &str, is_archived: bool) -> Result<ArchiveReport, Status> {
         let request = archive_request(source, note, is_archived)?;
-        Ok(self.ingest.archive(request).await.map_err(ServiceError::from)?)
+        self.changes.archive(request).await
     }
 
-    async fn store_page(&self, request: v1::IngestPageRequest) -> Result<v1::IngestPageResponse, Status> {
+    async fn store_page(
+        &self,
+        principal: &Principal,
+        request: v1::IngestPageRequest,
+    ) -> Result<v1::IngestPageResponse, Status> {
         let options =
             IngestOptions::parse(request.conflict_policy, request.validate_only).map_err(BadField::into_status)?;
         let source = page_source(&request.source).map_err(BadField::into_status)?;
         let observed_time = page_time(request.observed_time.as_ref()).map_err(BadField::into_status)?;
+        // Before the page is parsed, which takes time.
+        self.changes.check_source(principal, &source, options.conflict_policy)?;
         let PageBatch { batch, page } = self
             .read_page(request.content, source, observed_time, options)
             .await?
             .map_err(|error| page_problem(&error).into_status())?;
-        let mut report = self.ingest.submit(batch).await.map_err(Status::from)?;
+        let mut report = self.changes.submit(batch).await?;
         if observed_time.is_none() {
             advise_time(&mut report.refusals, "give observed_time");
         }
@@ -138,7 +153,8 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::IngestTicksRequest>,
     ) -> Result<Response<v1::IngestTicksResponse>, Status> {
-        self.store_ticks(request.into_inner()).await.map(Response::new)
+        let principal = Principal::of(request.extensions())?;
+        self.store_ticks(&principal, request.into_inner()).await.map(Response::new)
     }
 
     type StreamTicksStream = ReceiverStream<Result<v1::StreamTicksResponse, Status>>;
@@ -147,9 +163,10 @@ impl IngestService for IngestApi {
         &self,
         request: Request<Streaming<v1::StreamTicksRequest>>,
     ) -> Result<Response<Self::StreamTicksStream>, Status> {
+        let principal = Principal::of(request.extensions())?;
         let (to_client, responses) = mpsc::channel(UNANSWERED_BATCHES_MAX);
         let (api, draining) = (self.clone(), self.draining.clone());
-        let begin = move |index, request: v1::StreamTicksRequest| api.begin_batch(index, &request);
+        let begin = move |index, request: v1::StreamTicksRequest| api.begin_batch(&principal, index, &request);
         let drained = |index| {
             let status = Status::from(IngestError::Draining);
             let message = format!("{}; batches from {index} on were not stored", status.message());
@@ -163,7 +180,8 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::IngestPageRequest>,
     ) -> Result<Response<v1::IngestPageResponse>, Status> {
-        self.store_page(request.into_inner()).await.map(Response::new)
+        let principal = Principal::of(request.extensions())?;
+        self.store_page(&principal, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_quarantine(

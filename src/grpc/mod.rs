@@ -6,6 +6,7 @@
 mod blocking_stream;
 pub mod call_metrics;
 mod caller_slots;
+mod changes;
 pub mod deadline;
 mod encoded_rates;
 mod ingest_convert;
@@ -20,5 +21,6 @@ mod tick_stream;
 mod watch;
 
 pub use caller_slots::{Caller, CallerSlot, CallerSlots};
+pub use changes::Changes;
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use tonic::{Response, Status};
 
+use super::changes::Changes;
 use super::ingest_convert::{BadField, IngestOptions};
 use super::rate_service::run_read;
 use crate::api::{Rates, decision_messages, decision_request};
 use crate::domain::Verdict;
-use crate::ingest::{ConflictPolicy, DecisionReport, Ingest};
+use crate::ingest::{ConflictPolicy, DecisionReport};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 
 /// The calls about held ticks. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct QuarantineCalls {
-    pub(super) ingest: Ingest,
+    pub(super) changes: Changes,
     pub(super) rates: Arc<Rates>,
 }
 
@@ -59,7 +60,7 @@ impl QuarantineCalls {
     ) -> Result<(DecisionReport, Vec<v1::QuarantineDecision>), Status> {
         let request = decision_request(ids, note, verdict, conflict_policy)?;
         let ids = request.ids.clone();
-        let report = self.ingest.decide(request).await?;
+        let report = self.changes.decide(request).await?;
         let decisions = decision_messages(&ids, &report);
         Ok((report, decisions))
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::access::Refusal;
 use crate::api::{ErrorCode, ErrorDetail, ServiceError};
 use crate::columns::ColumnsError;
 use crate::ingest::IngestError;
@@ -20,9 +21,11 @@ pub const ERROR_DOMAIN: &str = "silkrate";
 fn code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::InvalidArgument => Code::InvalidArgument,
+        ErrorCode::Unauthenticated => Code::Unauthenticated,
+        ErrorCode::PermissionDenied => Code::PermissionDenied,
         ErrorCode::NotFound => Code::NotFound,
         ErrorCode::FailedPrecondition => Code::FailedPrecondition,
-        ErrorCode::ResourceExhausted => Code::ResourceExhausted,
+        ErrorCode::ResourceExhausted | ErrorCode::TooManyRequests => Code::ResourceExhausted,
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::Aborted => Code::Aborted,
         ErrorCode::Cancelled => Code::Cancelled,
@@ -51,6 +54,12 @@ impl From<ServiceError> for Status {
 impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
         ServiceError::from(error).into()
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        ServiceError::from(refusal).into()
     }
 }
 

@@ -10,7 +10,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Request;
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -21,9 +23,11 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use super::security::OverflowSlot;
-use crate::incoming::Incoming;
+use crate::access::Peer;
+use crate::incoming;
 
 /// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
 /// open: the other files are for gRPC and the store.
@@ -94,7 +98,7 @@ impl ConnectionSlots {
 /// future earlier closes all connections.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draining: CancellationToken) {
     let slots = ConnectionSlots::new(router, limits);
-    let mut incoming = Incoming::new(listener);
+    let mut incoming = incoming::Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -106,7 +110,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
             .iter()
             .find_map(|slots| Arc::clone(&slots.free).try_acquire_owned().ok().map(|permit| (slots, permit)));
         if let Some((slots, permit)) = free {
-            let connection = serve_connection(stream, slots.clone(), draining.clone());
+            let peer = Peer { address: Some(peer.ip()), ..Peer::default() };
+            let connection = serve_connection(stream, peer, slots.clone(), draining.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -120,8 +125,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_connection(stream: TcpStream, slots: ConnectionSlots, draining: CancellationToken) {
+async fn serve_connection(stream: TcpStream, peer: Peer, slots: ConnectionSlots, draining: CancellationToken) {
     let ConnectionSlots { router, limits, keep_alive, .. } = slots;
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
     let mut connection = pin!(
@@ -131,7 +140,7 @@ async fn serve_connection(stream: TcpStream, slots: ConnectionSlots, draining: C
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service))
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -4,6 +4,7 @@
 //! **Invariant**: no HTTP request writes anything, and requests with a body are refused. Responses under `/v1` have the
 //! content that [`Rates`] returns for the gRPC call of the same name.
 
+mod access;
 mod body;
 mod calls;
 mod csv;
@@ -36,6 +37,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 
+use crate::access::Access;
 use crate::api::Rates;
 use crate::domain::{Source, truncate_for_display};
 use crate::ingest::Ingest;
@@ -52,10 +54,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The settings of plain HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The origins whose pages may read responses.
     pub origins: Origins,
+    /// The access control.
+    pub access: Access,
     /// The source that answers under `/frankfurter` if several sources have a pair.
     pub frankfurter_source: Option<Source>,
 }
@@ -144,12 +148,13 @@ pub fn router(site: Site) -> Router {
         router = router.route(path, get(frankfurter::answer));
     }
     router = router.route("/v1", get(index)).route("/openapi.json", get(document));
-    let origins = site.settings.origins.clone();
+    let (origins, access) = (site.settings.origins.clone(), site.settings.access.clone());
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(site.clone())
         .merge(page::routes(site.clone()))
+        .layer(from_fn_with_state(access, access::check))
         .layer(from_fn_with_state(origins, security::secure))
         .layer(from_fn_with_state(site, metrics::measure))
 }

@@ -9,10 +9,13 @@ use std::time::Duration;
 use crate::api::{ErrorCode, ErrorDetail, ServiceError};
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
+
+/// The challenge of a response that asks for credentials (RFC 6750).
+pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"silkrate\"");
 
 /// The JSON object of an error response.
 #[derive(Clone, Debug, Serialize)]
@@ -73,9 +76,12 @@ pub(super) fn internal_error(problem: &impl Display) -> ServiceError {
 pub(super) const fn status_of(code: ErrorCode) -> (StatusCode, &'static str) {
     match code {
         ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+        ErrorCode::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ErrorCode::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        ErrorCode::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
         ErrorCode::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         ErrorCode::FailedPrecondition => (StatusCode::CONFLICT, "FAILED_PRECONDITION"),
-        // Not 429: the limits apply to all clients together, not to this client.
+        // Not 429: these limits apply to all clients together, not to this client.
         ErrorCode::ResourceExhausted => (StatusCode::SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED"),
         ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         ErrorCode::Aborted => (StatusCode::CONFLICT, "ABORTED"),
@@ -109,6 +115,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+        }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -127,6 +136,9 @@ mod tests {
     fn code_maps_to_http_status() {
         let check = |code: ErrorCode, expect: u16| assert_eq!(status_of(code).0.as_u16(), expect, "{code:?}");
         check(ErrorCode::InvalidArgument, 400);
+        check(ErrorCode::Unauthenticated, 401);
+        check(ErrorCode::PermissionDenied, 403);
+        check(ErrorCode::TooManyRequests, 429);
         check(ErrorCode::NotFound, 404);
         check(ErrorCode::FailedPrecondition, 409);
         check(ErrorCode::ResourceExhausted, 503);

@@ -28,6 +28,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use crate::access::Peer;
 use crate::api::{READS_MAX, ReadPermit, ServiceError};
 use crate::grpc::{Caller, CallerSlot, CallerSlots};
 
@@ -140,6 +141,13 @@ impl SendBuffers {
 /// The send buffer of a connection. Tonic adds it to the extensions of each request on the connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionBuffer(pub(super) Arc<SendBuffer>);
+
+impl ConnectionBuffer {
+    /// Returns the client of the connection.
+    pub(super) fn peer(&self) -> Peer {
+        Peer { address: self.0.address, ..Peer::default() }
+    }
+}
 
 /// Locks `mutex` even if it is poisoned: each critical section is a single update, so that a panic leaves valid data.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -36,7 +36,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Maximum time that a browser may cache a preflight response. Browsers do not accept a longer time.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
 /// The request headers that pages may send.
-const REQUEST_HEADERS: [&str; 4] = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
+const REQUEST_HEADERS: [&str; 5] = ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
 /// The response headers that pages may read: the status of a call.
 const RESPONSE_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 

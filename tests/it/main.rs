@@ -20,6 +20,7 @@ mod strace;
 mod support;
 mod web;
 
+mod access;
 mod architecture;
 mod cli;
 mod configuration;

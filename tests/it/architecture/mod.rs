@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -27,6 +27,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("catch_panic", &[]),
     ("incoming", &[]),
     ("metrics", &[]),
+    ("access", &["clock", "domain", "metrics"]),
     ("columns", &["domain", "proto"]),
     ("store", &["latest_quotes", "catch_panic", "domain"]),
     ("feed", &["analysis", "domain"]),
@@ -34,10 +35,11 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("follow", &["analysis", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
     ("export", &["analysis", "latest_quotes", "catch_panic", "domain", "proto", "query", "store"]),
-    ("config", &["analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
+    ("config", &["access", "analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
     (
         "api",
         &[
+            "access",
             "analysis",
             "latest_quotes",
             "clock",
@@ -54,6 +56,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     (
         "grpc",
         &[
+            "access",
             "api",
             "latest_quotes",
             "clock",
@@ -71,6 +74,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     (
         "http",
         &[
+            "access",
             "analysis",
             "api",
             "latest_quotes",
@@ -87,6 +91,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     (
         "server",
         &[
+            "access",
             "api",
             "latest_quotes",
             "clock",
@@ -107,14 +112,14 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     (
         "cli",
         &[
-            "analysis", "backoff", "causes", "clock", "columns", "config", "domain", "export", "feed", "follow",
-            "proto", "server", "store",
+            "access", "analysis", "backoff", "causes", "clock", "columns", "config", "domain", "export", "feed",
+            "follow", "proto", "server", "store",
         ],
     ),
 ];
 
 /// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
-const CRATES: [(&str, &[&str]); 45] = [
+const CRATES: [(&str, &[&str]); 47] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("quick_cache", &["grpc::encoded_rates", "http::latest_bodies", "store::run_cache"]),
@@ -129,15 +134,17 @@ const CRATES: [(&str, &[&str]); 45] = [
     ("polars_core", &[]),
     ("polars_parquet", &["export"]),
     ("rust_decimal", &["domain"]),
-    ("sha2", &["export", "http::page::assets"]),
+    ("sha2", &["access::tokens", "export", "http::page::assets"]),
+    ("subtle", &["access::tokens"]),
+    ("getrandom", &["access::tokens"]),
     ("chrono_tz", &["analysis"]),
     ("rustix", &["cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
-    ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
+    ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["api", "cli", "follow", "grpc", "http", "query", "server"]),
+    ("tokio_util", &["access", "api", "cli", "follow", "grpc", "http", "query", "server"]),
     ("form_urlencoded", &["http::calls"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
@@ -159,7 +166,7 @@ const CRATES: [(&str, &[&str]); 45] = [
     ("html5gum", &["feed"]),
     ("quick_xml", &["feed::bank"]),
     ("encoding_rs", &["feed::bank"]),
-    ("arc_swap", &["grpc::encoded_rates", "http", "ingest"]),
+    ("arc_swap", &["access", "grpc::encoded_rates", "http", "ingest"]),
 ];
 
 /// The crates that the project must use. `docs/ARCHITECTURE.md` states the purpose of each crate.

@@ -1,0 +1,153 @@
+//! The access layer of gRPC: it authorises each call, and ends the calls of a token that ends.
+//!
+//! **Invariants**: a call reaches a service only with the [`Principal`] in its extensions that authorised it. No service
+//! sees the header `authorization`. A call of a token that is revoked, is changed or expires ends with
+//! `UNAUTHENTICATED`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use prost::bytes::Bytes;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::send_buffer::ConnectionBuffer;
+use crate::access::needs::{self, Need};
+use crate::access::{Access, Presented, Principal, Refusal};
+
+/// Authorises the calls of the inner services.
+#[derive(Clone)]
+pub(super) struct AccessLayer {
+    access: Access,
+}
+
+impl AccessLayer {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access }
+    }
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = AccessService<S>;
+
+    fn layer(&self, inner: S) -> AccessService<S> {
+        AccessService { inner, access: self.access.clone() }
+    }
+}
+
+/// See [`AccessLayer`].
+#[derive(Clone)]
+pub(super) struct AccessService<S> {
+    inner: S,
+    access: Access,
+}
+
+impl<S> AccessService<S> {
+    fn authorize<B>(&self, request: &mut Request<B>) -> Result<Principal, Refusal> {
+        let peer = request.extensions().get::<ConnectionBuffer>().map(ConnectionBuffer::peer).unwrap_or_default();
+        if self.access.is_open() {
+            return self.access.authorize(Some(Need::Nothing), &peer, Presented::Nothing);
+        }
+        let need = needs::method(request.uri().path());
+        let header = request.headers_mut().remove(AUTHORIZATION);
+        self.access.authorize(Some(need), &peer, Presented::from_header(header.as_ref().map(HeaderValue::as_bytes)))
+    }
+}
+
+impl<S, B> Service<Request<B>> for AccessService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = AccessFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.authorize(&mut request) {
+            Ok(principal) => {
+                let ended = principal.identity.ended().map(|ended| Box::pin(ended.clone().cancelled_owned()));
+                request.extensions_mut().insert(principal);
+                AccessFuture::Authorized { call: self.inner.call(request), ended }
+            }
+            Err(refusal) => AccessFuture::Refused { refusal: Some(refusal) },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a response.
+    #[project = AccessFutureProject]
+    pub(super) enum AccessFuture<F> {
+        Authorized { #[pin] call: F, ended: Option<Pin<Box<WaitForCancellationFutureOwned>>> },
+        Refused { refusal: Option<Refusal> },
+    }
+}
+
+impl<F, E> Future for AccessFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            AccessFutureProject::Authorized { call, ended } => {
+                let result = ready!(call.poll(context));
+                let Some(ended) = ended.take() else { return Poll::Ready(result) };
+                Poll::Ready(
+                    result.map(|response| response.map(|inner| Body::new(EndingBody { inner, ended, is_over: false }))),
+                )
+            }
+            AccessFutureProject::Refused { refusal } => {
+                // The future is polled once: it is ready at once.
+                let refusal = refusal.take().unwrap_or(Refusal::Ended);
+                Poll::Ready(Ok(Status::from(refusal).into_http()))
+            }
+        }
+    }
+}
+
+/// A response body that ends with the token of its call.
+struct EndingBody {
+    inner: Body,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_over: bool,
+}
+
+impl http_body::Body for EndingBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        // Checks the token first, because a stream that always has data would never get to the check.
+        if self.ended.as_mut().poll(context).is_ready() {
+            self.is_over = true;
+            let mut trailers = HeaderMap::new();
+            let status = Status::from(Refusal::Ended);
+            return Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
