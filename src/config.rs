@@ -29,6 +29,7 @@ use crate::ingest::batch::TickRules;
 use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
+use crate::tls::{Tls, TlsError};
 
 pub use access::AccessArgs;
 use access::Protection;
@@ -210,6 +211,18 @@ pub enum ConfigError {
     /// The file of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The configuration file has certificates, and no authority verifies them.
+    #[error("the configuration file has [certificates], and no authority verifies them; give --tls-client-ca FILE")]
+    CertificatesWithoutAuthority,
+    /// Client certificates are verified, and none has a role.
+    #[error(
+        "--tls-client-ca {}: no certificate has a role; add tables like [certificates.\"CN=feeder\"] to the file of \
+         --config", .0.display()
+    )]
+    AuthorityWithoutCertificates(PathBuf),
     /// Other machines can reach the server, and it lacks TLS or tokens.
     #[error(
         "{flag} {address}: other machines can reach this address, and the server has no {missing}; give {remedy}, \
@@ -249,6 +262,8 @@ pub struct Config {
     cors_origins: Vec<CorsOrigin>,
     shutdown_grace: Duration,
     access: AccessSettings,
+    tls: Option<Tls>,
+    audit_log: Option<PathBuf>,
     insecure_risks: Vec<&'static str>,
 }
 
@@ -257,12 +272,14 @@ impl Config {
     ///
     /// # Errors
     /// `Twice` if a flag sets a value twice for one source; `File` if the configuration file cannot be read or is
-    /// invalid; `Tokens` if the file of tokens cannot be used; `Insecure` if other machines can reach the server and it
+    /// invalid; `Tokens` and `Tls` if the files of tokens or of TLS cannot be used; `CertificatesWithoutAuthority` and
+    /// `AuthorityWithoutCertificates` if client certificates lack one of both; `Insecure` if other machines can reach the server and it
     /// lacks TLS or tokens.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = args.states.file()?;
-        let access = args.access.settings()?;
-        let protection = Protection { has_tls: false, has_clients: access.is_protected() };
+        let access = args.access.settings(file.certificates.clone())?;
+        let tls = args.access.tls()?;
+        let protection = Protection { has_tls: tls.is_some(), has_clients: access.is_protected() };
         let insecure_risks = args.access.check(args.listen, args.http_listen, protection)?;
         let flags = SourceFlags {
             collapse_window: unique_durations("--collapse-window", args.collapse_window)?,
@@ -310,6 +327,8 @@ impl Config {
             cors_origins: args.cors_origin,
             shutdown_grace: args.shutdown_grace,
             access,
+            tls,
+            audit_log: args.access.audit_log,
             insecure_risks,
         })
     }
@@ -406,6 +425,16 @@ impl Config {
     /// The settings of access.
     pub fn access(&self) -> &AccessSettings {
         &self.access
+    }
+
+    /// TLS of both listeners, if it is on.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// The file of the audit log.
+    pub fn audit_log(&self) -> Option<&Path> {
+        self.audit_log.as_deref()
     }
 
     /// What `--insecure` permits, to be logged at each start.

@@ -43,6 +43,7 @@
 pub mod access;
 pub mod analysis;
 pub mod api;
+pub mod audit;
 pub mod backoff;
 pub mod catch_panic;
 pub mod causes;
@@ -66,3 +67,4 @@ pub mod server;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// Upper bounds of histogram buckets in seconds: from 50 us, the time of a response from memory, to one minute.
 const SECONDS: [f64; 18] = [
@@ -206,9 +206,11 @@ impl FollowMetrics {
 pub struct AccessMetrics {
     refusals: IntCounterVec,
     reloads: IntCounterVec,
+    certificate_expiry: IntGauge,
+    audit_failures: IntCounter,
 }
 
-collect_all!(AccessMetrics: refusals, reloads);
+collect_all!(AccessMetrics: refusals, reloads, certificate_expiry, audit_failures);
 
 impl Default for AccessMetrics {
     fn default() -> Self {
@@ -223,11 +225,31 @@ impl Default for AccessMetrics {
                 "Changed files that the running server read again, by file (tokens, tls) and outcome (ok, failed). After failed, the earlier content stays in force.",
                 &["file", "outcome"],
             ),
+            certificate_expiry: IntGauge::new(
+                "silkrate_tls_certificate_expiry_timestamp_seconds",
+                "End of the validity of the server's certificate; 0 without TLS.",
+            )
+            .expect(VALID_NAMES),
+            audit_failures: IntCounter::new(
+                "silkrate_audit_failures_total",
+                "Lines of the audit log that could not be written or synced. The changes themselves are stored.",
+            )
+            .expect(VALID_NAMES),
         }
     }
 }
 
 impl AccessMetrics {
+    /// Sets the end of the validity of the server's certificate, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, at_s: i64) {
+        self.certificate_expiry.set(at_s);
+    }
+
+    /// Counts a failure to write or sync the audit log.
+    pub fn count_audit_failure(&self) {
+        self.audit_failures.inc();
+    }
+
     /// Counts a refused call or connection by its reason.
     pub fn count_refusal(&self, reason: &'static str) {
         self.refusals.with_label_values(&[reason]).inc();

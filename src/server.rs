@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod guard;
 mod latest_table;
 mod load;
 mod reload;
@@ -33,7 +34,6 @@ use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::access::Access;
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
@@ -44,7 +44,7 @@ use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::{FanOut, Ingest, Running};
-use crate::metrics::{AccessMetrics, CallMetrics, FollowMetrics};
+use crate::metrics::{CallMetrics, FollowMetrics};
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -52,6 +52,7 @@ use crate::store::StoreError;
 use crate::telemetry::{self, TelemetryError};
 
 use accept::Accepted;
+use guard::{AbortOnDrop, Guard};
 use latest_table::latest_table;
 use load::load_files;
 use send_buffer::SendBuffers;
@@ -127,6 +128,14 @@ pub enum ServeError {
     /// The client that follows publishers cannot be set up.
     #[error("cannot follow publishers: {0}")]
     Follow(#[from] FetchError),
+    /// The audit log cannot be opened.
+    #[error("--audit-log {}: {problem}; name a file that the server may create or append to", path.display())]
+    Audit {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the operating system.
+        problem: io::Error,
+    },
     /// The table of latest quotes cannot be written to stdout.
     #[error("cannot print the latest quotes: {0}")]
     Print(io::Error),
@@ -273,15 +282,19 @@ pub async fn run(
 
 /// Returns the origins of pages that browsers load from `address`: the address itself and, if `address` is reachable
 /// over loopback, `127.0.0.1` and `localhost`.
-fn own_origins(address: SocketAddr) -> Vec<CorsOrigin> {
+fn own_origins(scheme: &str, address: SocketAddr) -> Vec<CorsOrigin> {
     let mut hosts = vec![address.to_string()];
     if address.ip().is_loopback() || address.ip().is_unspecified() {
         hosts.extend(["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port())));
     }
     // An origin omits the default port of its scheme.
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
     hosts
         .iter()
-        .filter_map(|host| CorsOrigin::parse(&format!("http://{}", host.trim_end_matches(":80"))).ok())
+        .filter_map(|host| {
+            let host = host.strip_suffix(default_port).unwrap_or(host);
+            CorsOrigin::parse(&format!("{scheme}://{host}")).ok()
+        })
         .collect()
 }
 
@@ -314,26 +327,24 @@ async fn serve_store(
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));
     let calls = CallMetrics::grpc();
-    let access_metrics = AccessMetrics::default();
-    let access = Access::new(config.access().clone(), Arc::clone(&clock), access_metrics.clone());
-    let _reloading = AbortOnDrop(task::spawn(reload::watch(access.clone())));
+    // Dropping the guard stops its tasks.
+    let guard = Guard::start(config, &clock)?;
     let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
-            tracing::info!("page and plain HTTP on http://{address}");
+            tracing::info!("page and plain HTTP on {}://{address}", guard.scheme);
             // Pages of the HTTP listener may call over gRPC-Web.
-            origins.extend(own_origins(address));
-            let settings = Settings {
-                origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
-                frankfurter_source: config.frankfurter_source().cloned(),
-                access: access.clone(),
-            };
-            let directory = config.store_options().directory.clone();
-            let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), access_metrics, directory)?;
-            let site = Site::new(Arc::clone(&rates), ingest.clone(), scraped, draining.clone(), settings)?;
-            Some(http::serve(listener, http::router(site), http::Limits::default(), draining.clone()))
+            origins.extend(own_origins(guard.scheme, address));
+            let site = site(config, &rates, ingest, (&calls, &feeds), &guard, &draining)?;
+            Some(http::serve(
+                listener,
+                guard.acceptor.clone(),
+                http::router(site),
+                http::Limits::default(),
+                draining.clone(),
+            ))
         }
         None => None,
     };
@@ -367,10 +378,11 @@ async fn serve_store(
         draining: draining.clone(),
         calls,
         origins,
-        access,
+        access: guard.access.clone(),
+        audit: guard.audit.clone(),
     })?
     .serve_with_incoming_shutdown(
-        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers)),
+        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers), guard.acceptor.clone()),
         draining.clone().cancelled_owned(),
     );
     let serving = async {
@@ -402,16 +414,27 @@ async fn serve_store(
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
+    run_blocking("syncing the audit log", move || guard.sync()).await?;
     Ok(())
 }
 
-/// A task that is aborted when its handle is dropped.
-struct AbortOnDrop(task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Returns the state of the routes of plain HTTP.
+fn site(
+    config: &Config,
+    rates: &Arc<Rates>,
+    ingest: &Ingest,
+    (calls, feeds): (&CallMetrics, &FollowMetrics),
+    guard: &Guard,
+    draining: &CancellationToken,
+) -> Result<Site, ServeError> {
+    let directory = config.store_options().directory.clone();
+    let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), guard.metrics.clone(), directory)?;
+    let settings = Settings {
+        origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
+        access: guard.access.clone(),
+        frankfurter_source: config.frankfurter_source().cloned(),
+    };
+    Ok(Site::new(Arc::clone(rates), ingest.clone(), scraped, draining.clone(), settings)?)
 }
 
 /// Sets the ingest service to `NOT_SERVING` once the writer has failed. Only a restart ends this state.

@@ -11,6 +11,7 @@
 //! **Invariant**: a file is accepted as a whole or refused as a whole. An error contains every problem, with line,
 //! key, value and remedy.
 
+mod certificates;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use super::quarantine::parse_factor;
 use super::value::{
     LONGEST_DURATION, SHORTEST_DURATION, ValueError, parse_places, parse_preference, parse_time_of_day,
 };
+use crate::access::Grants;
 use crate::analysis::Zone;
 use crate::domain::{Pair, RatioThreshold, Source, parse_duration, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
@@ -48,6 +50,9 @@ const PROBLEMS_SHOWN_MAX: usize = 20;
 
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
+const CERTIFICATES: &str = "certificates";
+
+const TABLES: &str = "the tables are [defaults], [sources.NAME] and [certificates.\"SUBJECT\"]";
 
 /// The settings of a configuration file. A setting that the file does not have is `None`.
 #[derive(Debug, Default)]
@@ -57,6 +62,8 @@ pub(super) struct FileSettings {
     pub(super) defaults: FileDefaults,
     /// The settings of `[sources.NAME]`, by source.
     pub(super) sources: BTreeMap<Source, FileSource>,
+    /// What the subjects of client certificates grant, of `[certificates."SUBJECT"]`.
+    pub(super) certificates: BTreeMap<String, Grants>,
 }
 
 /// The settings of `[defaults]`.
@@ -262,7 +269,11 @@ impl<'a> FileParser<'a> {
     fn expect_table<'t, 'i>(&mut self, key: &str, value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let header = if key == SOURCES { "sources.NAME" } else { key };
+            let header = match key {
+                SOURCES => "sources.NAME",
+                CERTIFICATES => "certificates.\"SUBJECT\"",
+                _ => key,
+            };
             let problem = format!("it is not a table; write [{header}] above its settings");
             self.refuse_value(key, value, &problem);
         }
@@ -284,7 +295,12 @@ impl<'a> FileParser<'a> {
                         found.sources = self.parse_sources(table);
                     }
                 }
-                other => self.refuse_key("", other, key.span(), "the tables are [defaults] and [sources.NAME]"),
+                CERTIFICATES => {
+                    if let Some(table) = self.expect_table(CERTIFICATES, value) {
+                        found.certificates = self.parse_certificates(table);
+                    }
+                }
+                other => self.refuse_key("", other, key.span(), TABLES),
             }
         }
         self.check_preferences(&found);
@@ -367,7 +383,8 @@ impl<'a> FileParser<'a> {
                     }
                 },
                 other => {
-                    let known = format!("the settings are {}", setting_names(|_| true));
+                    let known =
+                        format!("the settings are {}", setting_names(|scope| scope != SettingScope::Certificate));
                     self.refuse_key(&format!("{SOURCES}.{source}."), other, key.span(), &known);
                 }
             }

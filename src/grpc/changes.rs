@@ -1,13 +1,21 @@
-//! Changes of the store by clients: permission, and submission to the writer.
+//! Changes of the store by clients: permission, submission to the writer, and the line of the audit log.
 //!
-//! **Invariant**: a change reaches the writer only if its client may make it. A batch is checked as a whole: if one of
-//! its ticks is of a source that the client may not send, no tick is stored.
+//! **Invariants**: a change reaches the writer only if its client may make it. A batch is checked as a whole: if one of
+//! its ticks is of a source that the client may not send, no tick is stored. The line of a change is written before the
+//! response, and also if the client disconnects before the response.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::Handle;
+use tokio::task;
 use tonic::Status;
 
 use crate::access::{Access, Principal, Refusal};
 use crate::api::ServiceError;
-use crate::domain::Source;
+use crate::audit::{Audit, BatchOutline, Change};
+use crate::domain::{Source, Timestamp};
 use crate::ingest::{
     ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, Ingest, IngestReport,
 };
@@ -17,12 +25,13 @@ use crate::ingest::{
 pub struct Changes {
     ingest: Ingest,
     access: Access,
+    audit: Option<Audit>,
 }
 
 impl Changes {
-    /// Creates the gate to the writer `ingest`.
-    pub fn new(ingest: Ingest, access: Access) -> Self {
-        Self { ingest, access }
+    /// Creates the gate to the writer `ingest`. Changes are recorded in `audit`, if there is an audit log.
+    pub fn new(ingest: Ingest, access: Access, audit: Option<Audit>) -> Self {
+        Self { ingest, access, audit }
     }
 
     /// Checks that `principal` may store `batch`.
@@ -54,18 +63,107 @@ impl Changes {
         checked.map_err(|refusal| self.access.count(refusal))
     }
 
-    /// Stores a batch, which [`Changes::check`] has accepted.
-    pub(super) async fn submit(&self, batch: Batch) -> Result<IngestReport, Status> {
-        Ok(self.ingest.submit(batch).await?)
+    /// Stores a batch, which [`Changes::check`] has accepted. After the first poll, the batch is in the queue of the
+    /// writer, or it was refused.
+    pub(super) async fn submit(
+        &self,
+        principal: &Principal,
+        call: &'static str,
+        batch: Batch,
+    ) -> Result<IngestReport, Status> {
+        let (Some(audit), Some(outline)) = (&self.audit, BatchOutline::of(&batch)) else {
+            return Ok(self.ingest.submit(batch).await?);
+        };
+        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
+        Completed::new(async move {
+            let report = ingest.submit(batch).await?;
+            record.write(outline.change(&report), (report.sequence, report.recorded_time)).await;
+            Ok(report)
+        })
+        .await
     }
 
     /// Decides about held ticks.
-    pub(super) async fn decide(&self, request: DecisionRequest) -> Result<DecisionReport, Status> {
-        Ok(self.ingest.decide(request).await?)
+    pub(super) async fn decide(
+        &self,
+        principal: &Principal,
+        call: &'static str,
+        request: DecisionRequest,
+    ) -> Result<DecisionReport, Status> {
+        let Some(audit) = &self.audit else { return Ok(self.ingest.decide(request).await?) };
+        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
+        Completed::new(async move {
+            let report = ingest.decide(request.clone()).await?;
+            record.write(Change::of_decision(&request, &report), (report.sequence, report.recorded_time)).await;
+            Ok(report)
+        })
+        .await
     }
 
     /// Archives or unarchives a source.
-    pub(super) async fn archive(&self, request: ArchiveRequest) -> Result<ArchiveReport, Status> {
-        Ok(self.ingest.archive(request).await.map_err(ServiceError::from)?)
+    pub(super) async fn archive(
+        &self,
+        principal: &Principal,
+        call: &'static str,
+        request: ArchiveRequest,
+    ) -> Result<ArchiveReport, Status> {
+        let archive = async |ingest: &Ingest, request| ingest.archive(request).await.map_err(ServiceError::from);
+        let Some(audit) = &self.audit else { return Ok(archive(&self.ingest, request).await?) };
+        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
+        Completed::new(async move {
+            let report = ingest.archive(request.clone()).await.map_err(ServiceError::from)?;
+            record.write(Change::of_archive(&request, &report), (report.sequence, report.recorded_time)).await;
+            Ok(report)
+        })
+        .await
+    }
+}
+
+/// The line of a change before the change is committed.
+struct Record {
+    audit: Audit,
+    principal: Principal,
+    call: &'static str,
+}
+
+impl Record {
+    fn new(audit: &Audit, principal: &Principal, call: &'static str) -> Self {
+        Self { audit: audit.clone(), principal: principal.clone(), call }
+    }
+
+    async fn write(self, change: Option<Change>, commit: (u64, Timestamp)) {
+        let Some(change) = change else { return };
+        let write = move || self.audit.record(Some(&self.principal), self.call, &change, commit);
+        // A panic has been logged. The change is committed, so the call succeeds.
+        let _ = task::spawn_blocking(write).await;
+    }
+}
+
+/// A future that runs to its end even if it is dropped earlier, since a dropped call must not lose its line.
+struct Completed<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> Completed<T> {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<T: Send + 'static> Future for Completed<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // The future is polled only until it is ready.
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let output = ready!(future.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for Completed<T> {
+    fn drop(&mut self) {
+        if let (Some(future), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(future);
+        }
     }
 }

@@ -73,7 +73,7 @@ impl IngestApi {
         // Frees the texts of the request before waiting for the writer.
         drop(request);
         self.changes.check(principal, &batch)?;
-        self.changes.submit(batch).await.map(ticks_response)
+        self.changes.submit(principal, "IngestTicks", batch).await.map(ticks_response)
     }
 
     /// Validates a batch of a stream. The returned future stores the batch and returns the response.
@@ -86,16 +86,23 @@ impl IngestApi {
         let convert = || batch_of_stream(request, self.clock.now(), &self.rules);
         let batch = convert_batch(row_count(request), convert).map_err(|bad| bad.into_batch_status(batch_index))?;
         self.changes.check(principal, &batch)?;
-        let changes = self.changes.clone();
+        let (changes, principal) = (self.changes.clone(), principal.clone());
         Ok(async move {
-            let report = changes.submit(batch).await?;
+            let report = changes.submit(&principal, "StreamTicks", batch).await?;
             Ok(v1::StreamTicksResponse { batch_index, result: Some(ticks_response(report)) })
         })
     }
 
-    async fn archive(&self, source: &str, note: &str, is_archived: bool) -> Result<ArchiveReport, Status> {
+    async fn archive(
+        &self,
+        principal: &Principal,
+        source: &str,
+        note: &str,
+        is_archived: bool,
+    ) -> Result<ArchiveReport, Status> {
         let request = archive_request(source, note, is_archived)?;
-        self.changes.archive(request).await
+        let call = if is_archived { "ArchiveSource" } else { "UnarchiveSource" };
+        self.changes.archive(principal, call, request).await
     }
 
     async fn store_page(
@@ -113,7 +120,7 @@ impl IngestApi {
             .read_page(request.content, source, observed_time, options)
             .await?
             .map_err(|error| page_problem(&error).into_status())?;
-        let mut report = self.changes.submit(batch).await?;
+        let mut report = self.changes.submit(principal, "IngestPage", batch).await?;
         if observed_time.is_none() {
             advise_time(&mut report.refusals, "give observed_time");
         }
@@ -195,22 +202,23 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::ReleaseQuarantineRequest>,
     ) -> Result<Response<v1::ReleaseQuarantineResponse>, Status> {
-        self.quarantine.release(request.into_inner()).await.map(Response::new)
+        self.quarantine.release(&Principal::of(request.extensions())?, request.into_inner()).await.map(Response::new)
     }
 
     async fn discard_quarantine(
         &self,
         request: Request<v1::DiscardQuarantineRequest>,
     ) -> Result<Response<v1::DiscardQuarantineResponse>, Status> {
-        self.quarantine.discard(request.into_inner()).await.map(Response::new)
+        self.quarantine.discard(&Principal::of(request.extensions())?, request.into_inner()).await.map(Response::new)
     }
 
     async fn archive_source(
         &self,
         request: Request<v1::ArchiveSourceRequest>,
     ) -> Result<Response<v1::ArchiveSourceResponse>, Status> {
+        let principal = Principal::of(request.extensions())?;
         let v1::ArchiveSourceRequest { source, note } = request.into_inner();
-        let report = self.archive(&source, &note, true).await?;
+        let report = self.archive(&principal, &source, &note, true).await?;
         let recorded_time = Some(timestamp(report.recorded_time));
         let (sequence, changed) = (report.sequence, report.is_changed);
         Ok(Response::new(v1::ArchiveSourceResponse { sequence, recorded_time, changed }))
@@ -220,8 +228,9 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::UnarchiveSourceRequest>,
     ) -> Result<Response<v1::UnarchiveSourceResponse>, Status> {
+        let principal = Principal::of(request.extensions())?;
         let v1::UnarchiveSourceRequest { source, note } = request.into_inner();
-        let report = self.archive(&source, &note, false).await?;
+        let report = self.archive(&principal, &source, &note, false).await?;
         let recorded_time = Some(timestamp(report.recorded_time));
         let (sequence, changed) = (report.sequence, report.is_changed);
         Ok(Response::new(v1::UnarchiveSourceResponse { sequence, recorded_time, changed }))

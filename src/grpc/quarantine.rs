@@ -9,6 +9,7 @@ use tonic::{Response, Status};
 use super::changes::Changes;
 use super::ingest_convert::{BadField, IngestOptions};
 use super::rate_service::run_read;
+use crate::access::Principal;
 use crate::api::{Rates, decision_messages, decision_request};
 use crate::domain::Verdict;
 use crate::ingest::{ConflictPolicy, DecisionReport};
@@ -32,27 +33,30 @@ impl QuarantineCalls {
 
     pub(super) async fn release(
         &self,
+        principal: &Principal,
         request: v1::ReleaseQuarantineRequest,
     ) -> Result<v1::ReleaseQuarantineResponse, Status> {
         let options = IngestOptions::parse(request.conflict_policy, false).map_err(BadField::into_status)?;
         let (report, decisions) =
-            self.decide(request.ids, &request.note, Verdict::Released, options.conflict_policy).await?;
+            self.decide(principal, request.ids, &request.note, Verdict::Released, options.conflict_policy).await?;
         let recorded_time = Some(timestamp(report.recorded_time));
         Ok(v1::ReleaseQuarantineResponse { sequence: report.sequence, recorded_time, decisions })
     }
 
     pub(super) async fn discard(
         &self,
+        principal: &Principal,
         request: v1::DiscardQuarantineRequest,
     ) -> Result<v1::DiscardQuarantineResponse, Status> {
         let (report, decisions) =
-            self.decide(request.ids, &request.note, Verdict::Discarded, ConflictPolicy::Refuse).await?;
+            self.decide(principal, request.ids, &request.note, Verdict::Discarded, ConflictPolicy::Refuse).await?;
         let recorded_time = Some(timestamp(report.recorded_time));
         Ok(v1::DiscardQuarantineResponse { sequence: report.sequence, recorded_time, decisions })
     }
 
     async fn decide(
         &self,
+        principal: &Principal,
         ids: Vec<u64>,
         note: &str,
         verdict: Verdict,
@@ -60,7 +64,11 @@ impl QuarantineCalls {
     ) -> Result<(DecisionReport, Vec<v1::QuarantineDecision>), Status> {
         let request = decision_request(ids, note, verdict, conflict_policy)?;
         let ids = request.ids.clone();
-        let report = self.changes.decide(request).await?;
+        let call = match verdict {
+            Verdict::Released => "ReleaseQuarantine",
+            Verdict::Discarded => "DiscardQuarantine",
+        };
+        let report = self.changes.decide(principal, call, request).await?;
         let decisions = decision_messages(&ids, &report);
         Ok((report, decisions))
     }

@@ -6,28 +6,22 @@
 //! slowly, or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the
 //! response in progress.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Request;
 use axum::{Extension, Router};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
+use super::connection::{self, Limits};
 use super::security::OverflowSlot;
 use crate::access::Peer;
-use crate::incoming;
+use crate::incoming::Incoming;
+use crate::tls::Acceptor;
 
 /// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
 /// open: the other files are for gRPC and the store.
@@ -41,21 +35,6 @@ const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum time that a client may leave a response unread.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// Maximum size of a request's head: the smallest limit that hyper accepts.
-const HEAD_BYTES_MAX: usize = 8_192;
-/// Maximum number of headers of a request.
-const HEADERS_MAX: usize = 64;
-
-/// The limits of a listener.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Maximum number of open connections, without overflow slots.
-    pub connections_max: usize,
-    /// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
-    pub head_timeout: Duration,
-    /// Maximum time that a client may leave a response unread.
-    pub unread_timeout: Duration,
-}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -94,11 +73,17 @@ impl ConnectionSlots {
     }
 }
 
-/// Serves `router` on `listener` until `draining` is cancelled and every response in progress is sent. Dropping the
+/// Serves `router` on `listener`, whose connections `acceptor` wraps, until `draining` is cancelled and every response in progress is sent. Dropping the
 /// future earlier closes all connections.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draining: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    router: Router,
+    limits: Limits,
+    draining: CancellationToken,
+) {
     let slots = ConnectionSlots::new(router, limits);
-    let mut incoming = incoming::Incoming::new(listener);
+    let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -111,7 +96,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
             .find_map(|slots| Arc::clone(&slots.free).try_acquire_owned().ok().map(|permit| (slots, permit)));
         if let Some((slots, permit)) = free {
             let peer = Peer { address: Some(peer.ip()), ..Peer::default() };
-            let connection = serve_connection(stream, peer, slots.clone(), draining.clone());
+            let ConnectionSlots { router, limits, keep_alive, .. } = slots.clone();
+            let stream = acceptor.accept(stream);
+            let connection = connection::serve(stream, peer, router, limits, keep_alive, draining.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -125,35 +112,6 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_connection(stream: TcpStream, peer: Peer, slots: ConnectionSlots, draining: CancellationToken) {
-    let ConnectionSlots { router, limits, keep_alive, .. } = slots;
-    let service = router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    });
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.unread_timeout));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .keep_alive(keep_alive)
-            .header_read_timeout(limits.head_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service))
-    );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection of plain HTTP failed");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -162,6 +120,7 @@ mod tests {
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::time::sleep;
 
     use super::*;
@@ -182,7 +141,7 @@ mod tests {
         let health = get(async || "alive");
         let router = Router::new().route("/", get(async || "here")).route("/large", large).route("/slow", slow);
         let router = router.route("/healthz", health).layer(from_fn_with_state(Origins::default(), secure));
-        (address, draining.clone(), tokio::spawn(serve(listener, router, limits, draining)))
+        (address, draining.clone(), tokio::spawn(serve(listener, Acceptor::default(), router, limits, draining)))
     }
 
     async fn rest(stream: &mut TcpStream) -> String {

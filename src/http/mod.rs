@@ -7,6 +7,7 @@
 mod access;
 mod body;
 mod calls;
+mod connection;
 mod csv;
 mod csv_cells;
 mod descriptors;
@@ -20,6 +21,7 @@ mod openapi;
 mod page;
 mod parameters;
 mod problem;
+mod responses;
 mod schema;
 mod security;
 mod short_forms;
@@ -42,9 +44,10 @@ use crate::api::Rates;
 use crate::domain::{Source, truncate_for_display};
 use crate::ingest::Ingest;
 
+pub use connection::Limits;
 pub use descriptors::SchemaError;
 use latest_bodies::LatestBodies;
-pub use listener::{Limits, serve};
+pub use listener::serve;
 pub use metrics::Scraped;
 use problem::Problem;
 use schema::{Call, Schema};

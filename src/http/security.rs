@@ -16,6 +16,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
+use http_body::Body as _;
 use tokio::time::timeout;
 
 use super::problem::Problem;
@@ -64,7 +65,10 @@ impl Origins {
 /// Refuses invalid requests, answers preflight requests, limits the response time, and adds headers to every response.
 pub(super) async fn secure(State(origins): State<Origins>, request: Request, next: Next) -> Response<Body> {
     let allowed = origins.allow(request.headers().get(ORIGIN));
+    let is_http2 = request.version() == Version::HTTP_2;
     let mut response = match refusal(&request) {
+        // HTTP/2 has no header to close the connection, and resets only the stream of a body that is not read.
+        Some(problem) if is_http2 => problem.into_response(),
         Some(problem) => refused(problem),
         None if allowed.is_some() && is_preflight(&request) => preflight(),
         None => timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
@@ -90,7 +94,8 @@ pub(super) async fn secure(State(origins): State<Origins>, request: Request, nex
 /// Returns the reason to refuse a request before it reaches a route.
 fn refusal(request: &Request) -> Option<Problem> {
     let uri = request.uri();
-    if uri.scheme().is_some() || uri.authority().is_some() {
+    // A request of HTTP/2 always has both; a proxy would get CONNECT, which no route answers.
+    if request.version() != Version::HTTP_2 && (uri.scheme().is_some() || uri.authority().is_some()) {
         let problem = "this server is not a proxy; request a path such as /v1/latest";
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
@@ -108,7 +113,8 @@ fn refusal(request: &Request) -> Option<Problem> {
         let problem = format!("path and query have more than {URI_BYTES_MAX} bytes; shorten them");
         return Some(Problem::new(StatusCode::URI_TOO_LONG, problem));
     }
-    if has_body(request.headers()) {
+    // HTTP/2 needs no header to announce a body.
+    if has_body(request.headers()) || !request.body().is_end_stream() {
         let problem = "the request has a body; remove the body and use query parameters";
         return Some(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
     }

@@ -12,17 +12,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::send_buffer::{ConnectionBuffer, SendBuffers};
+use super::send_buffer::{ConnectionBuffer, SendBuffer, SendBuffers};
 use crate::incoming::Incoming;
+use crate::tls::{self, Acceptor};
 
-/// Maximum time until a connection has sent its first bytes. Keep-alive and other timeouts apply only after these
+/// Maximum time until a connection has sent its first bytes, a TLS handshake included. Keep-alive and other timeouts apply only after these
 /// bytes.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Length of the HTTP/2 connection preface, which distinguishes HTTP/2 from HTTP/1.
@@ -33,11 +34,18 @@ pub(super) struct Accepted {
     incoming: Incoming,
     permits: Arc<Semaphore>,
     send_buffers: Arc<SendBuffers>,
+    acceptor: Acceptor,
 }
 
 impl Accepted {
-    pub(super) fn new(listener: TcpListener, connections_max: usize, send_buffers: Arc<SendBuffers>) -> Self {
-        Self { incoming: Incoming::new(listener), permits: Arc::new(Semaphore::new(connections_max)), send_buffers }
+    pub(super) fn new(
+        listener: TcpListener,
+        connections_max: usize,
+        send_buffers: Arc<SendBuffers>,
+        acceptor: Acceptor,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(connections_max));
+        Self { incoming: Incoming::new(listener), permits, send_buffers, acceptor }
     }
 }
 
@@ -47,7 +55,9 @@ impl Stream for Accepted {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while let Some((stream, peer)) = ready!(Pin::new(&mut self.incoming).poll_next(context)) {
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, &self.send_buffers))));
+                let stream = self.acceptor.accept(stream);
+                let send_buffer = self.send_buffers.connection(Some(peer.ip()));
+                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, send_buffer))));
             }
             tracing::warn!(%peer, "connection closed: the limit of --max-connections is reached");
         }
@@ -57,7 +67,7 @@ impl Stream for Accepted {
 
 /// A connection with its permit.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: tls::Stream,
     opening: Option<Opening>,
     send_buffer: ConnectionBuffer,
     /// Completes once a response on this connection has been unread for too long.
@@ -73,13 +83,12 @@ struct Opening {
 
 impl Connection {
     fn new(
-        stream: TcpStream,
+        stream: tls::Stream,
         permit: OwnedSemaphorePermit,
         opening_time: Duration,
-        send_buffers: &Arc<SendBuffers>,
+        send_buffer: Arc<SendBuffer>,
     ) -> Self {
         let opening = Opening { missing_bytes: OPENING_BYTES, deadline: Box::pin(sleep(opening_time)) };
-        let send_buffer = send_buffers.connection(stream.peer_addr().ok().map(|address| address.ip()));
         let close_requested = Box::pin(send_buffer.close_token.clone().cancelled_owned());
         let send_buffer = ConnectionBuffer(send_buffer);
         Self { stream, opening: Some(opening), send_buffer, close_requested, _permit: permit }
@@ -105,10 +114,15 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(opening) = &mut self.opening {
+        let this = &mut *self;
+        if let Some(opening) = &mut this.opening {
+            // The handshake ends before the first byte arrives, and a request needs more bytes than the opening.
+            if let Some(handshaken) = this.stream.handshaken() {
+                this.send_buffer.0.handshaken.get_or_init(|| handshaken);
+            }
             opening.missing_bytes = opening.missing_bytes.saturating_sub(buffer.filled().len() - before);
             if opening.missing_bytes == 0 {
-                self.opening = None;
+                this.opening = None;
             } else if read.is_pending() {
                 ready!(opening.deadline.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -147,7 +161,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -159,7 +173,8 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let permits = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-        (client, Connection::new(stream, permit, OPENING, &Arc::default()), permits)
+        let stream = Acceptor::default().accept(stream);
+        (client, Connection::new(stream, permit, OPENING, Arc::<SendBuffers>::default().connection(None)), permits)
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use tower::{Layer, Service};
 use crate::access::Peer;
 use crate::api::{READS_MAX, ReadPermit, ServiceError};
 use crate::grpc::{Caller, CallerSlot, CallerSlots};
+use crate::tls::Handshaken;
 
 /// Maximum number of unsent response bytes of one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -77,6 +78,8 @@ pub(super) struct SendBuffer {
     all: Arc<SendBuffers>,
     /// The client's address; none if it is unknown.
     address: Option<IpAddr>,
+    /// The result of the TLS handshake; empty without TLS.
+    pub(super) handshaken: OnceLock<Handshaken>,
     /// Unsent bytes of all connections from this address.
     caller_bytes: Arc<AtomicUsize>,
     bytes: AtomicUsize,
@@ -93,6 +96,7 @@ impl SendBuffers {
         let connection = Arc::new(SendBuffer {
             all: Arc::clone(self),
             address,
+            handshaken: OnceLock::new(),
             caller_bytes: address.map(|address| self.caller_bytes(address)).unwrap_or_default(),
             bytes: AtomicUsize::new(0),
             next_response: AtomicU64::new(0),
@@ -145,7 +149,12 @@ pub(super) struct ConnectionBuffer(pub(super) Arc<SendBuffer>);
 impl ConnectionBuffer {
     /// Returns the client of the connection.
     pub(super) fn peer(&self) -> Peer {
-        Peer { address: self.0.address, ..Peer::default() }
+        let handshaken = self.0.handshaken.get();
+        Peer {
+            address: self.0.address,
+            subject: handshaken.and_then(|handshaken| handshaken.subject.clone()),
+            is_tls: handshaken.is_some(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::web::WebLayer;
 use super::{REQUEST_BYTES_MAX, ServeError};
 use crate::access::Access;
 use crate::api::Rates;
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Config, CorsOrigin};
 use crate::grpc::Changes;
@@ -54,6 +55,7 @@ pub(super) struct Parts<'a> {
     pub(super) calls: CallMetrics,
     pub(super) origins: Vec<CorsOrigin>,
     pub(super) access: Access,
+    pub(super) audit: Option<Audit>,
 }
 
 /// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
@@ -65,14 +67,14 @@ pub(super) type Layers = Stack<
 >;
 
 pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
-    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, access } = parts;
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, access, audit } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let ingests =
-        IngestApi::new(Changes::new(ingest.clone(), access.clone()), Arc::clone(&rates), rules, clock, draining);
+        IngestApi::new(Changes::new(ingest.clone(), access.clone(), audit), Arc::clone(&rates), rules, clock, draining);
     let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
     let rates = Arc::new(RateServiceImpl::new(rates));
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);

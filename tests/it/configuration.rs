@@ -86,6 +86,7 @@ fn file_settings() -> String {
             SettingScope::Any => "`[defaults]`, `[sources.NAME]`",
             SettingScope::Source => "`[sources.NAME]`",
             SettingScope::Publisher => "`[sources.NAME]` of a publisher",
+            SettingScope::Certificate => "`[certificates.\"SUBJECT\"]`",
         };
         let flag = setting.flag.map_or(String::new(), |flag| format!("`{flag}`"));
         writeln!(table, "| `{}` | {} | {scope} | {flag} | {} |", setting.name, setting.value, setting.effect).unwrap();

@@ -14,6 +14,9 @@ pub(super) const PACE: &str = "pace";
 pub(super) const PUBLICATION: &str = "publication";
 pub(super) const URL: &str = "url";
 pub(super) const PAIRS: &str = "pairs";
+pub(super) const ROLE: &str = "role";
+pub(super) const SOURCES_ALLOWED: &str = "sources";
+pub(super) const REVISE: &str = "revise";
 
 /// Which tables of the file may hold a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +27,8 @@ pub enum SettingScope {
     Source,
     /// `[sources.NAME]` of a publisher that the server can follow.
     Publisher,
+    /// `[certificates."SUBJECT"]`.
+    Certificate,
 }
 
 /// A setting of the configuration file, as documents and error messages describe it.
@@ -42,7 +47,7 @@ pub struct FileSetting {
 }
 
 /// All settings of the configuration file, in the order in which documents and error messages list them.
-pub const FILE_SETTINGS: [FileSetting; 12] = [
+pub const FILE_SETTINGS: [FileSetting; 15] = [
     FileSetting {
         name: COLLAPSE_WINDOW,
         value: "duration, 1s to 366d",
@@ -132,6 +137,28 @@ pub const FILE_SETTINGS: [FileSetting; 12] = [
         scope: SettingScope::Publisher,
         flag: Some("--feed-url"),
         effect: "Base URL that the server polls: the URL of the publisher or of a mirror.",
+    },
+    FileSetting {
+        name: ROLE,
+        value: "`\"read\"`, `\"ingest\"` or `\"admin\"`",
+        scope: SettingScope::Certificate,
+        flag: None,
+        effect: "What a client with this certificate may do. The subject is the line that `openssl x509 -noout -subject \
+                 -nameopt RFC2253` prints, without `subject=`.",
+    },
+    FileSetting {
+        name: SOURCES_ALLOWED,
+        value: "list of sources",
+        scope: SettingScope::Certificate,
+        flag: None,
+        effect: "Sources whose ticks a client with the role `ingest` may send. Without this setting: any source.",
+    },
+    FileSetting {
+        name: REVISE,
+        value: "`true` or `false`",
+        scope: SettingScope::Certificate,
+        flag: None,
+        effect: "Whether a client with the role `ingest` may replace stored rates.",
     },
 ];
 

@@ -1,6 +1,9 @@
 //! Access over real sockets: tokens, TLS, certificates, the start of unprotected servers, the audit log and the login.
 
+mod audit;
+mod certificates;
 mod program;
+mod tls;
 mod tokens;
 
 use std::path::PathBuf;

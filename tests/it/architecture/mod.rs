@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 28] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -28,14 +28,19 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
     ("incoming", &[]),
     ("metrics", &[]),
     ("access", &["clock", "domain", "metrics"]),
+    ("tls", &["metrics"]),
     ("columns", &["domain", "proto"]),
     ("store", &["latest_quotes", "catch_panic", "domain"]),
     ("feed", &["analysis", "domain"]),
     ("ingest", &["latest_quotes", "clock", "domain", "feed", "metrics", "store"]),
+    ("audit", &["access", "clock", "domain", "ingest", "metrics", "store"]),
     ("follow", &["analysis", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
     ("export", &["analysis", "latest_quotes", "catch_panic", "domain", "proto", "query", "store"]),
-    ("config", &["access", "analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
+    (
+        "config",
+        &["access", "analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry", "tls"],
+    ),
     (
         "api",
         &[
@@ -58,6 +63,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
         &[
             "access",
             "api",
+            "audit",
             "latest_quotes",
             "clock",
             "columns",
@@ -86,6 +92,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
             "query",
             "sources",
             "store",
+            "tls",
         ],
     ),
     (
@@ -93,6 +100,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
         &[
             "access",
             "api",
+            "audit",
             "latest_quotes",
             "clock",
             "config",
@@ -107,6 +115,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
             "proto",
             "store",
             "telemetry",
+            "tls",
         ],
     ),
     (
@@ -119,7 +128,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 26] = [
 ];
 
 /// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
-const CRATES: [(&str, &[&str]); 47] = [
+const CRATES: [(&str, &[&str]); 49] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("quick_cache", &["grpc::encoded_rates", "http::latest_bodies", "store::run_cache"]),
@@ -134,6 +143,8 @@ const CRATES: [(&str, &[&str]); 47] = [
     ("polars_core", &[]),
     ("polars_parquet", &["export"]),
     ("rust_decimal", &["domain"]),
+    ("tokio_rustls", &["tls"]),
+    ("x509_parser", &["tls::subject"]),
     ("sha2", &["access::tokens", "export", "http::page::assets"]),
     ("subtle", &["access::tokens"]),
     ("getrandom", &["access::tokens"]),
@@ -152,8 +163,8 @@ const CRATES: [(&str, &[&str]); 47] = [
     ("prost_types", &["api", "cli", "columns", "export", "grpc", "http::descriptors", "proto"]),
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
-    ("rustls", &["follow"]),
-    ("tokio", &["api", "cli", "follow", "grpc", "http", "incoming", "ingest", "server"]),
+    ("rustls", &["follow", "tls"]),
+    ("tokio", &["api", "cli", "follow", "grpc", "http", "incoming", "ingest", "server", "tls"]),
     ("clap", &["cli", "config", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
     ("crossterm", &["cli::watch"]),
@@ -166,7 +177,7 @@ const CRATES: [(&str, &[&str]); 47] = [
     ("html5gum", &["feed"]),
     ("quick_xml", &["feed::bank"]),
     ("encoding_rs", &["feed::bank"]),
-    ("arc_swap", &["access", "grpc::encoded_rates", "http", "ingest"]),
+    ("arc_swap", &["access", "grpc::encoded_rates", "http", "ingest", "tls"]),
 ];
 
 /// The crates that the project must use. `docs/ARCHITECTURE.md` states the purpose of each crate.

@@ -1,0 +1,293 @@
+//! The audit log: one line of JSON for each change, with who made it, what changed, from where, and its commit.
+//!
+//! A line is written after the commit and before the response of the call, so a process that is killed loses no line of
+//! an answered call. The file is synced once a second, so a power cut loses at most the lines of the last second; the
+//! changes themselves are durable.
+//!
+//! **Invariants**: a line is appended whole. A line contains no secret. A file that was renamed or removed is not
+//! written any more: the next line goes to a new file at the configured path.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::access::Principal;
+use crate::clock::Clock;
+use crate::domain::{Source, Timestamp, Verdict};
+use crate::ingest::{
+    ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, IngestReport,
+};
+use crate::metrics::AccessMetrics;
+use crate::store::Decided;
+
+/// Interval at which the file is synced.
+pub const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of sources that a line names.
+const LINE_SOURCES_MAX: usize = 100;
+/// The permissions of a new file: only its owner reads and writes it.
+const FILE_MODE: u32 = 0o600;
+
+/// A change that was committed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Change {
+    /// Ticks were stored or held.
+    Ticks {
+        /// The sources of the ticks, the first 100.
+        sources: Vec<String>,
+        /// The number of sources.
+        source_count: usize,
+        /// The policy for instants with another stored value.
+        conflict_policy: &'static str,
+        /// The results, by kind.
+        counts: Counts,
+    },
+    /// Held ticks were released or discarded.
+    Decision {
+        /// The ids that were decided now.
+        ids: Vec<u64>,
+        /// The decision: `released` or `discarded`.
+        verdict: &'static str,
+        /// The policy for released ticks.
+        conflict_policy: &'static str,
+        /// The note.
+        note: Option<String>,
+    },
+    /// A source was archived or unarchived.
+    Archive {
+        /// The source.
+        source: String,
+        /// Whether the source is archived now.
+        archived: bool,
+        /// The note.
+        note: Option<String>,
+    },
+}
+
+/// The results of a batch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Counts {
+    new_runs: u32,
+    collapsed: u32,
+    known: u32,
+    revised: u32,
+    refused: u32,
+    held: u32,
+    late: u32,
+}
+
+const fn policy_name(policy: ConflictPolicy) -> &'static str {
+    match policy {
+        ConflictPolicy::Refuse => "refuse",
+        ConflictPolicy::Revise => "revise",
+    }
+}
+
+/// The part of a batch that a line shows. It is taken before the batch goes to the writer.
+#[derive(Clone, Debug)]
+pub struct BatchOutline {
+    sources: Vec<Source>,
+    conflict_policy: ConflictPolicy,
+}
+
+impl BatchOutline {
+    /// Returns the outline of a batch; `None` if the batch is only validated.
+    pub fn of(batch: &Batch) -> Option<Self> {
+        if batch.validate_only {
+            return None;
+        }
+        let mut sources: Vec<Source> = batch.groups.iter().map(|group| group.series.source.clone()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        Some(Self { sources, conflict_policy: batch.conflict_policy })
+    }
+
+    /// Returns the change of a stored batch; `None` if the batch changed nothing.
+    pub fn change(&self, report: &IngestReport) -> Option<Change> {
+        let summary = report.summary;
+        let changed =
+            [summary.new_run_count, summary.collapsed_count, summary.revised_count, summary.quarantined_count];
+        if changed == [0; 4] {
+            return None;
+        }
+        Some(Change::Ticks {
+            sources: self.sources.iter().take(LINE_SOURCES_MAX).map(Source::to_string).collect(),
+            source_count: self.sources.len(),
+            conflict_policy: policy_name(self.conflict_policy),
+            counts: Counts {
+                new_runs: summary.new_run_count,
+                collapsed: summary.collapsed_count,
+                known: summary.known_count,
+                revised: summary.revised_count,
+                refused: summary.refused_count,
+                held: summary.quarantined_count,
+                late: summary.late_count,
+            },
+        })
+    }
+}
+
+impl Change {
+    /// Returns the change of a decision; `None` if no tick was decided.
+    pub fn of_decision(request: &DecisionRequest, report: &DecisionReport) -> Option<Self> {
+        let is_new = |decided: &Decided| matches!(decided, Decided::Released(_) | Decided::Discarded);
+        let ids: Vec<u64> = request
+            .ids
+            .iter()
+            .zip(&report.decided)
+            .filter(|(_, (decided, _))| is_new(decided))
+            .map(|(id, _)| *id)
+            .collect();
+        if ids.is_empty() {
+            return None;
+        }
+        Some(Self::Decision {
+            ids,
+            verdict: match request.verdict {
+                Verdict::Released => "released",
+                Verdict::Discarded => "discarded",
+            },
+            conflict_policy: policy_name(request.conflict_policy),
+            note: request.note.as_ref().map(ToString::to_string),
+        })
+    }
+
+    /// Returns the change of an archived or unarchived source; `None` if the source was in that state before.
+    pub fn of_archive(request: &ArchiveRequest, report: &ArchiveReport) -> Option<Self> {
+        report.is_changed.then(|| Self::Archive {
+            source: request.source.to_string(),
+            archived: request.is_archived,
+            note: request.note.as_ref().map(ToString::to_string),
+        })
+    }
+}
+
+/// A line of the log.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// The time at which the line was written.
+    time: String,
+    /// The name of the token, the subject of the certificate, `anonymous` or `server`.
+    who: &'a str,
+    /// `token`, `certificate`, `anonymous` or `server`.
+    kind: &'static str,
+    /// The address that the connection came from.
+    address: Option<IpAddr>,
+    /// The name of the gRPC method, `poll` or `load`.
+    call: &'static str,
+    #[serde(flatten)]
+    change: &'a Change,
+    /// The commit of the change.
+    sequence: u64,
+    recorded_time: String,
+}
+
+/// The audit log. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    metrics: AccessMetrics,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: File,
+    /// Device and inode of the file, to notice that it was renamed.
+    identity: (u64, u64),
+    /// Whether lines were written since the last sync.
+    is_dirty: bool,
+    /// Whether the last write failed, so that the file may end in the middle of a line.
+    is_torn: bool,
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).mode(FILE_MODE).open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self { file, identity: (metadata.dev(), metadata.ino()), is_dirty: false, is_torn: false })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+}
+
+impl Audit {
+    /// Opens the log at `path`, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// Returns the I/O error.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, metrics: AccessMetrics) -> io::Result<Self> {
+        let open = Mutex::new(Open::at(path)?);
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), clock, metrics, open })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // A panic leaves at most a torn line.
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the line of a change; `principal` is `None` for a change of the server itself. The change is committed
+    /// already, so a failure is logged and counted, and does not fail the call. Blocks the thread.
+    pub fn record(&self, principal: Option<&Principal>, call: &'static str, change: &Change, commit: (u64, Timestamp)) {
+        let (sequence, recorded_time) = commit;
+        let who = principal.map(|principal| principal.identity.who());
+        let line = Line {
+            time: self.0.clock.now().to_string(),
+            who: who.map_or("server", |who| who.name()),
+            kind: who.map_or("server", |who| who.kind()),
+            address: principal.and_then(|principal| principal.address),
+            call,
+            change,
+            sequence,
+            recorded_time: recorded_time.to_string(),
+        };
+        let appended = serde_json::to_vec(&line).map_err(io::Error::from).and_then(|line| self.append(line));
+        if let Err(error) = appended {
+            self.0.metrics.count_audit_failure();
+            let path = self.0.path.display();
+            tracing::error!(%error, sequence, "cannot write the audit log {path}; the change itself is stored");
+        }
+    }
+
+    fn append(&self, mut line: Vec<u8>) -> io::Result<()> {
+        line.push(b'\n');
+        let mut open = self.lock();
+        if !open.is_at(&self.0.path) {
+            let renamed = std::mem::replace(&mut *open, Open::at(&self.0.path)?);
+            renamed.file.sync_data()?;
+        }
+        if open.is_torn {
+            line.insert(0, b'\n');
+        }
+        let written = open.file.write_all(&line);
+        open.is_torn = written.is_err();
+        open.is_dirty = true;
+        written
+    }
+
+    /// Syncs the lines written since the last sync. Blocks the thread.
+    pub fn sync(&self) {
+        let synced = {
+            let mut open = self.lock();
+            if !std::mem::take(&mut open.is_dirty) {
+                return;
+            }
+            // Lines can be written during the sync.
+            open.file.try_clone()
+        };
+        if let Err(error) = synced.and_then(|file| file.sync_data()) {
+            self.0.metrics.count_audit_failure();
+            tracing::error!(%error, "cannot sync the audit log {}", self.0.path.display());
+        }
+    }
+}
