@@ -8,20 +8,26 @@
 //! written any more: the next line goes to a new file at the configured path.
 
 use std::fs::{self, File};
+use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task;
 
 use crate::access::Principal;
 use crate::clock::Clock;
 use crate::domain::{Source, Timestamp, Verdict};
 use crate::ingest::{
-    ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, IngestReport,
+    ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, Ingest, IngestError,
+    IngestReport,
 };
 use crate::metrics::AccessMetrics;
 use crate::store::Decided;
@@ -288,6 +294,60 @@ impl Audit {
         if let Err(error) = synced.and_then(|file| file.sync_data()) {
             self.0.metrics.count_audit_failure();
             tracing::error!(%error, "cannot sync the audit log {}", self.0.path.display());
+        }
+    }
+}
+
+/// Stores a batch of the server itself (`call` is `poll` or `load`), and records its change in `audit`.
+///
+/// # Errors
+/// See [`Ingest::submit`].
+pub async fn submit_own(
+    audit: Option<&Audit>,
+    ingest: &Ingest,
+    call: &'static str,
+    batch: Batch,
+) -> Result<IngestReport, IngestError> {
+    let (Some(audit), Some(outline)) = (audit, BatchOutline::of(&batch)) else { return ingest.submit(batch).await };
+    let (audit, ingest) = (audit.clone(), ingest.clone());
+    Completed::new(async move {
+        let report = ingest.submit(batch).await?;
+        if let Some(change) = outline.change(&report) {
+            let commit = (report.sequence, report.recorded_time);
+            // A panic has been logged. The change is committed.
+            let _ = task::spawn_blocking(move || audit.record(None, call, &change, commit)).await;
+        }
+        Ok(report)
+    })
+    .await
+}
+
+/// A future that runs to its end even if it is dropped earlier, since a dropped call must not lose its line.
+pub struct Completed<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> Completed<T> {
+    /// Wraps a future. Nothing happens before the first poll.
+    pub fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<T: Send + 'static> Future for Completed<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // The future is polled only until it is ready.
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let output = ready!(future.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for Completed<T> {
+    fn drop(&mut self) {
+        if let (Some(future), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(future);
         }
     }
 }

@@ -314,7 +314,9 @@ async fn serve_store(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
-    load_files(ingest, config.load(), &clock, &rules).await;
+    // Dropping the guard stops its tasks.
+    let guard = Guard::start(config, &clock)?;
+    load_files(ingest, config.load(), &clock, &rules, guard.audit.as_ref()).await;
     let table = latest_table(&ingest.view().latest_quotes);
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
@@ -327,8 +329,6 @@ async fn serve_store(
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));
     let calls = CallMetrics::grpc();
-    // Dropping the guard stops its tasks.
-    let guard = Guard::start(config, &clock)?;
     let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
@@ -353,6 +353,7 @@ async fn serve_store(
         rules: Arc::clone(&rules),
         clock: Arc::clone(&clock),
         metrics: feeds,
+        audit: guard.audit.clone(),
         seed: clock.now().micros().unsigned_abs(),
     };
     // Dropping the handle ends the tasks that follow publishers.

@@ -50,14 +50,17 @@ pub const METHODS: [(&str, Need); 27] = [
     ("silkrate.v1.SnapshotService/ExportSnapshot", READ),
 ];
 
-/// The HTTP routes, sorted by path.
-pub const ROUTES: [(&str, Need); 25] = [
+/// The HTTP routes, sorted by path. The login form and its assets need nothing, because a browser loads them before it
+/// has a token.
+pub const ROUTES: [(&str, Need); 27] = [
     ("/", READ),
     ("/assets/{name}", NOTHING),
     ("/frankfurter/v1/{what}", READ),
     ("/frankfurter/{what}", READ),
     ("/healthz", NOTHING),
     ("/live", READ),
+    ("/login", NOTHING),
+    ("/logout", NOTHING),
     ("/metrics", READ),
     ("/openapi.json", READ),
     ("/pair/{base}/{quote}", READ),

@@ -16,6 +16,7 @@ use super::fetch::{FetchErrorKind, Fetched, Fetcher, Validators};
 use super::health::Outcome;
 use super::poll_schedule::{LastPoll, Schedule, covered_until, is_due, next_poll, time_until};
 use super::source::{FetchTarget, FollowedSource};
+use crate::audit::{Audit, submit_own};
 use crate::clock::Clock;
 use crate::domain::{Health, Poll, SeriesKey, SourceError, Timestamp, format_duration};
 use crate::feed::{BankError, BankRules, PageError, TickerPage};
@@ -40,6 +41,8 @@ pub struct FollowContext {
     pub metrics: FollowMetrics,
     /// Seed of the random numbers for jitter.
     pub seed: u64,
+    /// The audit log, in which the changes of polls are recorded.
+    pub audit: Option<Audit>,
 }
 
 impl FollowContext {
@@ -305,7 +308,8 @@ impl Follower {
     }
 
     async fn submit(&self, batch: Batch) -> TargetResult {
-        match self.context.ingest.submit(batch).await {
+        let FollowContext { ingest, audit, .. } = &self.context;
+        match submit_own(audit.as_ref(), ingest, "poll", batch).await {
             Ok(report) => result_of(&report),
             Err(error) => TargetResult::new(Outcome::NotStored, error.to_string()),
         }

@@ -4,17 +4,12 @@
 //! its ticks is of a source that the client may not send, no tick is stored. The line of a change is written before the
 //! response, and also if the client disconnects before the response.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::runtime::Handle;
 use tokio::task;
 use tonic::Status;
 
 use crate::access::{Access, Principal, Refusal};
 use crate::api::ServiceError;
-use crate::audit::{Audit, BatchOutline, Change};
+use crate::audit::{Audit, BatchOutline, Change, Completed};
 use crate::domain::{Source, Timestamp};
 use crate::ingest::{
     ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, Ingest, IngestReport,
@@ -136,34 +131,5 @@ impl Record {
         let write = move || self.audit.record(Some(&self.principal), self.call, &change, commit);
         // A panic has been logged. The change is committed, so the call succeeds.
         let _ = task::spawn_blocking(write).await;
-    }
-}
-
-/// A future that runs to its end even if it is dropped earlier, since a dropped call must not lose its line.
-struct Completed<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
-
-impl<T: Send + 'static> Completed<T> {
-    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(Some(Box::pin(future)))
-    }
-}
-
-impl<T: Send + 'static> Future for Completed<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // The future is polled only until it is ready.
-        let Some(future) = &mut self.0 else { return Poll::Pending };
-        let output = ready!(future.as_mut().poll(context));
-        self.0 = None;
-        Poll::Ready(output)
-    }
-}
-
-impl<T: Send + 'static> Drop for Completed<T> {
-    fn drop(&mut self) {
-        if let (Some(future), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(future);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Access middleware: authorises each request, and ends the streams of a token that ends.
+//! Access middleware: authorises each request by its header or its cookie, and ends the streams of a token that ends.
 //!
 //! **Invariant**: a request reaches a route only if its client may make it. A route without an entry in the table of
 //! needs is refused.
@@ -9,17 +9,22 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, Response};
+use axum::http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Response, StatusCode};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::problem::Problem;
+use super::{cookie, page};
 use crate::access::needs::{self, Need};
-use crate::access::{Access, Peer, Presented, Role};
+use crate::access::{Access, Peer, Presented, Refusal, Role};
 use crate::api::ServiceError;
+
+/// The routes of pages, which people open in a browser.
+const PAGES: [&str; 3] = ["/", "/pair/{base}/{quote}", "/pair/{spelling}"];
 
 /// Refuses requests that their client may not make.
 pub(super) async fn check(State(access): State<Access>, mut request: Request, next: Next) -> Response<Body> {
@@ -30,11 +35,23 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
         None => Some(Need::Role(Role::Read)),
     };
     let header = request.headers_mut().remove(AUTHORIZATION);
-    let presented = Presented::from_header(header.as_ref().map(HeaderValue::as_bytes));
+    let kept = cookie::token(request.headers(), peer.is_tls).filter(|_| header.is_none());
+    let presented = match kept {
+        Some(token) => Presented::Secret(token),
+        None => Presented::from_header(header.as_ref().map(HeaderValue::as_bytes)),
+    };
     let principal = match access.authorize(need, &peer, presented) {
         Ok(principal) => principal,
-        Err(refusal) => return Problem::from(ServiceError::from(refusal)).into_response(),
+        Err(refusal) => {
+            let mut response = refuse(&request, refusal);
+            if kept.is_some() && response.status() == StatusCode::UNAUTHORIZED {
+                // So that the browser does not send the invalid token again and again.
+                response.headers_mut().insert(SET_COOKIE, cookie::remove(peer.is_tls));
+            }
+            return response;
+        }
     };
+    request.headers_mut().remove(COOKIE);
     let response = next.run(request).await;
     match principal.identity.ended() {
         // Other responses end by themselves.
@@ -44,6 +61,16 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
         }
         _ => response,
     }
+}
+
+/// Returns the answer to a refused request: the login form in place of a page, and a problem in place of anything else.
+fn refuse(request: &Request, refusal: Refusal) -> Response<Body> {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if route.is_some_and(|route| PAGES.contains(&route)) {
+        let next = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        return page::refused(&refusal, next);
+    }
+    Problem::from(ServiceError::from(refusal)).into_response()
 }
 
 /// A stream that ends with the token of its request.

@@ -1,13 +1,14 @@
 //! The plain HTTP API for clients without gRPC, such as dashboards, spreadsheets and curl. This module also serves the
 //! built-in page.
 //!
-//! **Invariant**: no HTTP request writes anything, and requests with a body are refused. Responses under `/v1` have the
+//! **Invariant**: no HTTP request changes the store, and requests with a body are refused, except the form of the login. Responses under `/v1` have the
 //! content that [`Rates`] returns for the gRPC call of the same name.
 
 mod access;
 mod body;
 mod calls;
 mod connection;
+mod cookie;
 mod csv;
 mod csv_cells;
 mod descriptors;

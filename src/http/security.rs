@@ -1,6 +1,7 @@
 //! Security middleware: request checks, the response timeout, CORS and security headers for every route.
 //!
-//! **Invariant**: a request that is too long, has a body or is meant for a proxy never reaches a route. Every response
+//! **Invariant**: a request that is too long, has a body (except the form of the login) or is meant for a proxy never
+//! reaches a route. Every response
 //! has the headers `X-Content-Type-Options`, `Referrer-Policy` and `Content-Security-Policy`.
 
 use std::sync::Arc;
@@ -32,6 +33,11 @@ const NOTHING_ALLOWED: HeaderValue = HeaderValue::from_static("default-src 'none
 const RETRY_CONNECTION: Duration = Duration::from_secs(1);
 /// The paths that are answered on a connection in an overflow slot.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The paths to which forms are sent.
+const FORMS: [&str; 2] = ["/login", "/logout"];
+/// Size of a form.
+pub(super) const LOGIN_BYTES_MAX: usize = 4_096;
 
 /// Marks the requests of connections beyond the limit. Only health checks are answered; other requests get a 503 with
 /// `Retry-After`.
@@ -78,7 +84,7 @@ pub(super) async fn secure(State(origins): State<Origins>, request: Request, nex
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING_ALLOWED);
     if !origins.allowed.is_empty() {
         headers.append(VARY, HeaderValue::from_static("Origin"));
@@ -113,12 +119,21 @@ fn refusal(request: &Request) -> Option<Problem> {
         let problem = format!("path and query have more than {URI_BYTES_MAX} bytes; shorten them");
         return Some(Problem::new(StatusCode::URI_TOO_LONG, problem));
     }
+    if is_form(request) {
+        // The handler limits the bytes that it reads.
+        return None;
+    }
     // HTTP/2 needs no header to announce a body.
     if has_body(request.headers()) || !request.body().is_end_stream() {
         let problem = "the request has a body; remove the body and use query parameters";
         return Some(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
     }
     None
+}
+
+/// Returns true for the forms of the login, the only requests that may have a body.
+fn is_form(request: &Request) -> bool {
+    *request.method() == Method::POST && FORMS.contains(&request.uri().path())
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::task;
 
+use crate::audit::{Audit, submit_own};
 use crate::clock::Clock;
 use crate::config::Load;
 use crate::domain::Timestamp;
@@ -39,10 +40,16 @@ enum LoadError {
 }
 
 /// Ingests the files in the given order and logs the outcome of each file.
-pub(super) async fn load_files(ingest: &Ingest, load: &Load, clock: &Arc<dyn Clock>, rules: &Arc<TickRules>) {
+pub(super) async fn load_files(
+    ingest: &Ingest,
+    load: &Load,
+    clock: &Arc<dyn Clock>,
+    rules: &Arc<TickRules>,
+    audit: Option<&Audit>,
+) {
     for file in &load.files {
         let name = file.display().to_string().escape_debug().to_string();
-        match load_file(ingest, load, file, clock, rules).await {
+        match load_file(ingest, load, file, clock, rules, audit).await {
             Ok((content, report)) => log_loaded(&name, &content, &report),
             Err(error @ LoadError::Page(PageError::NoDate | PageError::DatesDiffer { .. } | PageError::BadDate(_))) => {
                 tracing::warn!("{name} skipped: {error} with --load-time");
@@ -64,6 +71,7 @@ async fn load_file(
     file: &Path,
     clock: &Arc<dyn Clock>,
     rules: &Arc<TickRules>,
+    audit: Option<&Audit>,
 ) -> Result<(Content, IngestReport), LoadError> {
     let (file, source, observed_time) = (file.to_owned(), load.source.clone(), load.observed_time);
     let (now, rules) = (clock.now(), Arc::clone(rules));
@@ -77,7 +85,7 @@ async fn load_file(
         Ok((batch, Content::Page(page)))
     };
     let (batch, content) = task::spawn_blocking(read).await.map_err(|_| LoadError::Panicked)??;
-    let mut report = ingest.submit(batch).await?;
+    let mut report = submit_own(audit, ingest, "load", batch).await?;
     if observed_time.is_none() && matches!(content, Content::Page(_)) {
         advise_time(&mut report.refusals, "pass --load-time");
     }

@@ -19,6 +19,7 @@ mod labels;
 mod latest;
 mod layout;
 mod live;
+mod login;
 mod pair;
 mod scale;
 mod sections;
@@ -32,9 +33,11 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use maud::{Markup, html};
 use tokio::sync::Semaphore;
+
+pub(super) use login::refused;
 
 use super::Site;
 use super::problem::status_of;
@@ -65,6 +68,8 @@ pub(super) fn routes(site: Site) -> Router {
         .route("/pair/{base}/{quote}", get(pair::pair))
         .route("/pair/{spelling}", get(pair::other_spelling))
         .route("/live", get(live::live))
+        .route("/login", get(login::show).post(login::submit))
+        .route("/logout", post(login::logout))
         .route("/assets/{name}", get(assets::asset))
         .with_state(Arc::new(page))
 }

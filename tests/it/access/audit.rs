@@ -198,3 +198,16 @@ async fn client_of_an_open_server_is_anonymous() {
         (&json!("anonymous"), &json!("anonymous"), &json!("127.0.0.1"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_the_server_itself_have_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let page = "data/times-of-central-asia-2025-12-08.txt";
+    let server = TestServer::start(&["--audit-log", &path.display().to_string(), "--load", page]).await;
+    // The server answers once the files are loaded.
+    assert_eq!(crate::web::get(server.http_addr, "/readyz").await.status, 200);
+    let line = &lines(&path)[0];
+    assert_eq!((&line["who"], &line["kind"], &line["call"]), (&json!("server"), &json!("server"), &json!("load")));
+    assert_eq!((&line["sources"], &line["address"]), (&json!(["timesca"]), &Value::Null));
+}

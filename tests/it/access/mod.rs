@@ -2,6 +2,7 @@
 
 mod audit;
 mod certificates;
+mod login;
 mod program;
 mod tls;
 mod tokens;

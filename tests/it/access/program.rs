@@ -10,7 +10,7 @@ use silkrate::cli::Cli;
 use silkrate::proto::v1;
 use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
 
-use super::{Tokens, grants};
+use super::{Tokens, eventually, grants};
 use crate::cli::command::{Ran, assert_contains, silkrate};
 use crate::support::{TestServer, tick};
 
@@ -171,6 +171,58 @@ async fn command_sends_the_token_of_its_file_or_variable() {
     });
     assert_contains("far", &far.stderr, &["in plain text", "https://", "--allow-plaintext-token"]);
     assert!(!far.stderr.contains(&read), "{}", far.stderr);
+}
+
+/// Waits for a part of the log that a server writes to a file, and returns the text after it up to the end of the line.
+async fn logged(log: &Path, part: &str) -> String {
+    let mut found = None;
+    eventually(part, async || {
+        let text = std::fs::read_to_string(log).unwrap();
+        let rest = text.split_once(part).and_then(|(_, rest)| rest.split_once('\n'));
+        found = rest.map(|(line, _)| line.trim().to_owned());
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_line_has_a_secret_at_any_level() {
+    let (tokens, secrets) = Tokens::of_roles();
+    let log = tokens.dir.path().join("log");
+    let line = format!(
+        "serve --db {} --reserve-mib 0 --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --log trace --tokens {}",
+        tokens.dir.path().join("db").display(),
+        tokens.path().display()
+    );
+    let mut command = program(&line);
+    let mut child =
+        command.stdout(std::process::Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let http: std::net::SocketAddr = logged(&log, "plain HTTP on http://").await.parse().unwrap();
+    let grpc = logged(&log, " serving on ").await;
+    let wrong = "silkrate_0123456789012345678901234567890123456789012";
+    for secret in [secrets[0].as_str(), wrong] {
+        let mut command = program(&format!("latest --endpoint {grpc}"));
+        let ran = run({
+            command.env("SILKRATE_TOKEN", secret);
+            command
+        });
+        assert_eq!(ran.code, Some(i32::from(secret == wrong)), "{}", ran.stderr);
+        for header in [("authorization", format!("Bearer {secret}")), ("cookie", format!("silkrate={secret}"))] {
+            let answer = crate::web::get_with(http, "/v1/latest", &[(header.0, &header.1)]).await;
+            assert_eq!(answer.status, if secret == wrong { 401 } else { 200 });
+            assert!(!format!("{answer:?}").contains(secret), "{answer:?}");
+        }
+    }
+    let metrics = crate::web::get_with(http, "/metrics", &[("authorization", &format!("Bearer {}", secrets[0]))]).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("TRACE") && text.contains("call refused"), "the log has every level");
+    for secret in [secrets[0].as_str(), wrong] {
+        assert!(!text.contains(&secret[9..]), "{:?}", text.lines().find(|line| line.contains(&secret[9..])));
+        assert!(!metrics.body.contains(&secret[9..]));
+    }
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn wrong_usage_exits_with_2_before_any_request() {
     check("latest --output yaml", &["table, json, csv"]);
     check("latest --timeout 0s", &["--timeout"]);
     check("latest --endpoint nowhere", &["invalid endpoint 'nowhere': its port is missing", "127.0.0.1:50051"]);
-    check("latest --endpoint https://127.0.0.1:1", &["TLS"]);
+    check("latest --endpoint ftp://127.0.0.1:1", &["its scheme is neither http nor https"]);
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Fixture {
     /// Creates a follower that waits at most `read` for each piece of a response.
     pub(crate) fn follower_for(&self, source: FollowedSource, publisher: &Publisher, read: Duration) -> Follower {
         let context = FollowContext {
+            audit: None,
             ingest: self.running.ingest().clone(),
             rules: Arc::default(),
             clock: Arc::clone(&self.clock) as _,

@@ -53,6 +53,7 @@ impl Scenario {
         let (options, limits) = (config.store_options().clone(), config.queue_limits());
         let (running, _fan_out) = Running::open(options, limits, Arc::clone(&clock) as _).unwrap();
         let context = FollowContext {
+            audit: None,
             ingest: running.ingest().clone(),
             rules: Arc::default(),
             clock: Arc::clone(&clock) as _,
