@@ -328,3 +328,30 @@ fn unusable_files_are_refused_at_start() {
     let ca = ["--tls-client-ca".to_owned(), authority.path("ca.pem").display().to_string()];
     check([flags, ca.to_vec()].concat(), &["no certificate has a role", "[certificates.\"CN=feeder\"]"]);
 }
+
+/// HTTP/2 has no full connection that would show that a client does not read: each response has a window of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_http2_connection_and_unread_response_are_ended() {
+    let authority = Authority::new();
+    let server = start(&authority.flags()).await;
+    let page = &get_http2(&authority, &server, &["/"]).await[0].1;
+    let script = page.split('"').find(|part| part.starts_with("/assets/") && part.contains(".js")).unwrap();
+    let connect = async || {
+        let stream = authority.open(server.http_addr, &["h2"], None).await.unwrap();
+        h2::client::handshake(stream).await.unwrap()
+    };
+    let (_idle_client, idle) = connect().await;
+    let (mut client, unread) = connect().await;
+    let (idle, unread) = (tokio::spawn(idle), tokio::spawn(unread));
+    // More bytes than the windows of the client take, and none is read.
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        let request = http::Request::builder().uri(format!("https://localhost{script}")).body(()).unwrap();
+        let answer = client.send_request(request, true).unwrap().0;
+        answers.push(timeout(TIMEOUT, answer).await.unwrap().unwrap());
+    }
+    for connection in [idle, unread] {
+        let _ = timeout(2 * TIMEOUT, connection).await.expect("the server ends the connection").unwrap();
+    }
+    drop(answers);
+}

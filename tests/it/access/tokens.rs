@@ -46,6 +46,24 @@ async fn call(server: &TestServer, method: &str, secret: Option<&str>) -> Option
     timeout(TIMEOUT, called).await.expect("an answer in time").err().map(|status| status.code())
 }
 
+/// The table is stated twice, so that a mistake in one place is noticed: here by what needs more than `read`, or nothing.
+#[test]
+fn changes_need_ingest_or_admin_and_only_health_and_login_need_nothing() {
+    let needs = |need: Need, table: &[(&'static str, Need)]| -> Vec<&'static str> {
+        table
+            .iter()
+            .filter(|(_, other)| *other == need)
+            .map(|(name, _)| name.rsplit("Service/").next().unwrap())
+            .collect()
+    };
+    let admin = ["ArchiveSource", "DiscardQuarantine", "ReleaseQuarantine", "UnarchiveSource"];
+    assert_eq!(needs(Need::Role(Role::Admin), &METHODS), admin);
+    assert_eq!(needs(Need::Role(Role::Ingest), &METHODS), ["IngestPage", "IngestTicks", "StreamTicks"]);
+    assert_eq!(needs(Need::Nothing, &METHODS), ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"]);
+    assert_eq!(needs(Need::Nothing, &ROUTES), ["/assets/{name}", "/healthz", "/login", "/logout", "/readyz"]);
+    assert_eq!(ROUTES.iter().filter(|(_, need)| *need == Need::Role(Role::Read)).count(), ROUTES.len() - 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_method_is_allowed_to_its_roles_and_refused_to_others() {
     let (tokens, secrets) = Tokens::of_roles();
