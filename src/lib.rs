@@ -55,6 +55,8 @@ pub mod domain;
 pub mod export;
 pub mod feed;
 pub mod follow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod incoming;

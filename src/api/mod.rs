@@ -20,6 +20,10 @@ mod sources;
 mod watch;
 
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
+#[cfg(any(test, fuzzing))]
+pub use page_token::fuzz as fuzz_page_token;
+#[cfg(test)]
+pub(crate) use page_token::fuzz_corpus;
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates, leg_message};
 pub use rates::{PointReadTask, Rates, ReadTask};

@@ -149,6 +149,39 @@ impl PageToken {
     }
 }
 
+/// The body of the fuzz target of page tokens: the bytes as the text of a token, and as its content.
+///
+/// # Panics
+/// Panics if a valid token is not the same after it was encoded and decoded.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    let content = URL_SAFE_NO_PAD.encode([&[VERSION], bytes].concat());
+    for text in [std::str::from_utf8(bytes).unwrap_or_default(), &content] {
+        let layout = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+        // A fuzzer does not find the fingerprint of a request.
+        let fingerprint = postcard::take_from_bytes::<Layout>(&layout);
+        let fingerprint =
+            Fingerprint(fingerprint.map_or_else(|_| Default::default(), |(layout, _)| layout.fingerprint));
+        if let Ok(Some(token)) = PageToken::decode(text, fingerprint) {
+            let again = PageToken::decode(&token.encode(fingerprint), fingerprint);
+            assert!(again.is_ok_and(|again| again == Some(token)), "a token differs after encoding");
+        }
+    }
+}
+
+/// Valid inputs of the fuzz target: target, name and bytes.
+#[cfg(test)]
+pub(crate) fn fuzz_corpus() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let token = |cursor| PageToken { known_time: Timestamp::from_micros(1_765_152_000_000_000), cursor };
+    let text = |cursor| token(cursor).encode(Fingerprint(7)).into_bytes();
+    let gap = GapCursor { series: 3, from: Timestamp::default(), now: Timestamp::MAX };
+    vec![
+        ("page_token", "run", text(Cursor::Run(Timestamp::default()))),
+        ("page_token", "gap", text(Cursor::Gap(gap))),
+        ("page_token", "held-tick", text(Cursor::HeldTick(9))),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

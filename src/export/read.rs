@@ -293,6 +293,23 @@ pub struct RunTicks {
     last: Option<RunTick>,
 }
 
+/// The body of the fuzz target of imports: the bytes as a Parquet file of runs. Its checksum trailer is not compared,
+/// because a fuzzer does not find it.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
+    let Ok(file) = rustix::fs::memfd_create("silkrate-fuzz", rustix::fs::MemfdFlags::CLOEXEC) else { return };
+    let mut file = File::from(file);
+    if file.write_all(bytes).is_err() {
+        return;
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let Ok(mut rows) = Rows::<'_, NamedRun>::open(Path::new(&path), &UNCOUNTED) else { return };
+    while let Ok(Some(_)) = rows.next_row() {}
+}
+
 /// A row counter that nothing reads.
 static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
 

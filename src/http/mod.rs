@@ -14,6 +14,8 @@ mod csv_cells;
 mod descriptors;
 mod entity_tag;
 mod frankfurter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod health;
 mod latest_bodies;
 mod listener;

@@ -199,6 +199,11 @@ pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), Sto
     if !entry.archive.is_empty() {
         payload.extend(keys::encode(&entry.archive)?);
     }
+    frame_of(&payload, chain)
+}
+
+/// Makes the frame of a payload. Returns the frame and its checksum.
+pub(super) fn frame_of(payload: &[u8], chain: u32) -> Result<(Vec<u8>, u32), StoreError> {
     let length = u32::try_from(payload.len()).map_err(|_| StoreError::Io {
         action: "cannot write a commit".to_owned(),
         problem: format!("its {} bytes exceed the largest frame of the log", payload.len()),
@@ -209,7 +214,7 @@ pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), Sto
     frame.push(keys::FORMAT);
     frame.extend_from_slice(&chain.to_le_bytes());
     frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(&payload);
+    frame.extend_from_slice(payload);
     let crc = crc32c::crc32c(&frame);
     frame.extend_from_slice(&crc.to_le_bytes());
     Ok((frame, crc))
@@ -217,7 +222,7 @@ pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), Sto
 
 /// Why a log cannot be replayed.
 #[derive(Debug, PartialEq, Eq)]
-enum LogProblem {
+pub(super) enum LogProblem {
     NewerFormat(u8),
     Damaged(String),
 }
@@ -243,7 +248,7 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
 }
 
 /// Reads the commits after the commit `sequence`, which has a frame with the checksum `chain`.
-fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, LogProblem> {
+pub(super) fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, LogProblem> {
     let mut entries = Vec::new();
     let (mut at, mut end) = (0, 0);
     while let Some(found) = frame(&frames[at..]) {

@@ -33,6 +33,8 @@ mod closing;
 mod digest;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod high_water_mark;
 mod keys;
 mod last_move;

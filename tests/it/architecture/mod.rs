@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 28] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -95,6 +95,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 28] = [
             "tls",
         ],
     ),
+    ("fuzz", &["api", "columns", "domain", "export", "feed", "http", "proto", "store"]),
     (
         "server",
         &[
@@ -149,7 +150,7 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("subtle", &["access::tokens"]),
     ("getrandom", &["access::tokens"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
+    ("rustix", &["export::read", "cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
     ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
@@ -159,7 +160,7 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("form_urlencoded", &["http::calls", "http::page::login"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto", "server"]),
+    ("prost", &["api", "cli::export", "columns", "export", "fuzz", "grpc", "http", "proto", "server"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc", "http::descriptors", "proto"]),
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
