@@ -18,6 +18,7 @@ use polars::prelude::{
 };
 use polars_buffer::Buffer;
 use polars_parquet::parquet::compression::Compression;
+use polars_parquet::parquet::page::CompressedPage;
 use polars_parquet::parquet::schema::types::{ParquetType, PrimitiveLogicalType, PrimitiveType};
 use polars_parquet::read::schema::parquet_to_arrow_schema;
 use polars_parquet::read::{
@@ -189,9 +190,11 @@ fn read_column(file: &mut File, group: &RowGroupMetadata, field: &ArrowField) ->
         return Err(format!("column '{}' has another number of values than its row group", field.name));
     }
     let bytes = read_bytes(file, chunk).map_err(|problem| problem.to_string())?;
-    let pages = PageReader::new(Cursor::new(Buffer::from_vec(bytes)), chunk, Vec::new(), PAGE_BYTES_MAX);
+    let bytes = Buffer::from_vec(bytes);
+    let pages = || PageReader::new(Cursor::new(bytes.clone()), chunk, Vec::new(), PAGE_BYTES_MAX);
+    check_pages(pages(), group.num_rows()).map_err(|problem| format!("column '{}' {problem}", field.name))?;
     let types = vec![&chunk.descriptor().descriptor.primitive_type];
-    let decoded = column_iter_to_arrays(vec![BasicDecompressor::new(pages, Vec::new())], types, field.clone(), None);
+    let decoded = column_iter_to_arrays(vec![BasicDecompressor::new(pages(), Vec::new())], types, field.clone(), None);
     let (arrays, _) = decoded.map_err(|problem| problem.to_string())?;
     let rows: usize = arrays.iter().map(|array| array.len()).sum();
     if rows != group.num_rows() {
@@ -201,6 +204,18 @@ fn read_column(file: &mut File, group: &RowGroupMetadata, field: &ArrowField) ->
     Ok(series.rechunk().into_column())
 }
 
+/// Checks that the pages of a column have as many values as its row group. The decoder reserves memory for the number in
+/// the header of a page, and a process that cannot reserve memory ends.
+fn check_pages(pages: PageReader, rows: usize) -> Result<(), String> {
+    let mut values = 0_usize;
+    for page in pages {
+        if let CompressedPage::Data(page) = page.map_err(|problem| problem.to_string())? {
+            values = values.saturating_add(page.num_values());
+        }
+    }
+    if values == rows { Ok(()) } else { Err(format!("has {values} values in its pages instead of {rows}")) }
+}
+
 fn read_bytes(file: &mut File, chunk: &ColumnChunkMetadata) -> std::io::Result<Vec<u8>> {
     let range = chunk.byte_range();
     let mut bytes = Vec::new();
@@ -208,4 +223,36 @@ fn read_bytes(file: &mut File, chunk: &ColumnChunkMetadata) -> std::io::Result<V
     // `read_to_end` allocates memory only for bytes that are in the file, even if the footer gives a larger range.
     file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::schema::Part;
+
+    /// Reads all row groups of a file of runs. Returns the error.
+    fn problem(bytes: &[u8]) -> Option<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let read = || {
+            let mut groups = RowGroups::open(file.path(), &Part::Runs.exact_columns(), "runs")?;
+            while groups.next_group()?.is_some() {}
+            Ok::<_, ReadError>(())
+        };
+        read().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn page_with_another_number_of_values_is_refused_before_memory_is_reserved() {
+        let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/import/runs")).unwrap();
+        assert_eq!(problem(&file), None);
+        let changed = |at: usize| {
+            let mut bytes = file.clone();
+            bytes[at] = bytes[at].wrapping_add(2);
+            problem(&bytes)
+        };
+        let problems: Vec<String> = (0..file.len() / 2).filter_map(changed).collect();
+        let count = problems.iter().filter(|problem| problem.contains("values in its pages instead of 39")).count();
+        assert!(count >= 8, "{count} of {} problems", problems.len());
+    }
 }
