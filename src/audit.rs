@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -217,9 +217,14 @@ struct Open {
 
 impl Open {
     fn at(path: &Path) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).mode(FILE_MODE).open(path)?;
+        let file = File::options().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
         let metadata = file.metadata()?;
-        Ok(Self { file, identity: (metadata.dev(), metadata.ino()), is_dirty: false, is_torn: false })
+        let mut last = [b'\n'];
+        if let Some(at) = metadata.len().checked_sub(1) {
+            file.read_exact_at(&mut last, at)?;
+        }
+        let is_torn = last != [b'\n'];
+        Ok(Self { file, identity: (metadata.dev(), metadata.ino()), is_dirty: false, is_torn })
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -270,7 +275,11 @@ impl Audit {
         let mut open = self.lock();
         if !open.is_at(&self.0.path) {
             let renamed = std::mem::replace(&mut *open, Open::at(&self.0.path)?);
-            renamed.file.sync_data()?;
+            // The disk of the earlier file may be the reason why it was renamed.
+            if let Err(error) = renamed.file.sync_data() {
+                self.0.metrics.count_audit_failure();
+                tracing::error!(%error, "cannot sync the audit log that was renamed");
+            }
         }
         if open.is_torn {
             line.insert(0, b'\n');

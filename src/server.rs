@@ -192,6 +192,9 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     telemetry::start(format, &filter)?;
     for risk in config.insecure_risks() {
         tracing::warn!("--insecure: {risk}");
+        if !tracing::enabled!(tracing::Level::WARN) {
+            eprintln!("warning: --insecure: {risk}");
+        }
     }
     raise_file_limit();
     Ok(config)

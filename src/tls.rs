@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
@@ -235,6 +235,11 @@ fn load(files: &TlsFiles, content: &Content) -> Result<Loaded, TlsError> {
         .with_client_cert_verifier(client_verifier(files, content)?)
         .with_single_cert(chain, key)
         .map_err(pair_error)?;
+    if files.client_ca.is_some() {
+        // A resumed session skips the verification of the client certificate, which may have expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(Loaded { config: Arc::new(config), not_after_s })
 }

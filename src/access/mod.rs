@@ -178,6 +178,15 @@ impl Principal {
         extensions.get::<Self>().cloned().ok_or(Refusal::Missing { role: Role::Admin })
     }
 
+    /// Checks that the credentials are still in force.
+    ///
+    /// # Errors
+    /// `Ended` if they have been revoked or changed, or have expired.
+    pub fn check_ended(&self) -> Result<(), Refusal> {
+        let is_over = self.identity.ended().is_some_and(CancellationToken::is_cancelled);
+        if is_over { Err(Refusal::Ended) } else { Ok(()) }
+    }
+
     /// Checks that the client may send ticks of `sources`.
     ///
     /// # Errors

@@ -58,6 +58,11 @@ impl Changes {
         checked.map_err(|refusal| self.access.count(refusal))
     }
 
+    /// Checks that the credentials have not ended since the call began.
+    fn check_ended(&self, principal: &Principal) -> Result<(), Refusal> {
+        principal.check_ended().map_err(|refusal| self.access.count(refusal))
+    }
+
     /// Stores a batch, which [`Changes::check`] has accepted. After the first poll, the batch is in the queue of the
     /// writer, or it was refused.
     pub(super) async fn submit(
@@ -66,6 +71,7 @@ impl Changes {
         call: &'static str,
         batch: Batch,
     ) -> Result<IngestReport, Status> {
+        self.check_ended(principal)?;
         let (Some(audit), Some(outline)) = (&self.audit, BatchOutline::of(&batch)) else {
             return Ok(self.ingest.submit(batch).await?);
         };
@@ -85,6 +91,7 @@ impl Changes {
         call: &'static str,
         request: DecisionRequest,
     ) -> Result<DecisionReport, Status> {
+        self.check_ended(principal)?;
         let Some(audit) = &self.audit else { return Ok(self.ingest.decide(request).await?) };
         let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
         Completed::new(async move {
@@ -102,6 +109,7 @@ impl Changes {
         call: &'static str,
         request: ArchiveRequest,
     ) -> Result<ArchiveReport, Status> {
+        self.check_ended(principal)?;
         let archive = async |ingest: &Ingest, request| ingest.archive(request).await.map_err(ServiceError::from);
         let Some(audit) = &self.audit else { return Ok(archive(&self.ingest, request).await?) };
         let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));

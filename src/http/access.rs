@@ -44,7 +44,8 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
         Ok(principal) => principal,
         Err(refusal) => {
             let mut response = refuse(&request, refusal);
-            if kept.is_some() && response.status() == StatusCode::UNAUTHORIZED {
+            if kept.is_some() && [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(&response.status())
+            {
                 // So that the browser does not send the invalid token again and again.
                 response.headers_mut().insert(SET_COOKIE, cookie::remove(peer.is_tls));
             }

@@ -103,6 +103,10 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             AccessFutureProject::Authorized { call, ended } => {
+                // The call may wait for a body that its client holds back.
+                if ended.as_mut().is_some_and(|ended| ended.as_mut().poll(context).is_ready()) {
+                    return Poll::Ready(Ok(Status::from(Refusal::Ended).into_http()));
+                }
                 let result = ready!(call.poll(context));
                 let Some(ended) = ended.take() else { return Poll::Ready(result) };
                 Poll::Ready(

@@ -200,6 +200,26 @@ async fn revoked_token_is_refused_and_its_open_streams_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn call_whose_body_is_held_back_ends_with_its_token() {
+    let (mut tokens, [_, ingest_secret, _]) = Tokens::of_roles();
+    let server = start(&tokens, &[]).await;
+    // The body ends when the sender is dropped, which is after the call.
+    let (_body, held_back) = tokio::sync::mpsc::channel::<v1::IngestTicksRequest>(1);
+    let request = Bearer::new(&ingest_secret).call(Request::new(())).unwrap();
+    let request = request.map(|()| tokio_stream::wrappers::ReceiverStream::new(held_back));
+    let mut grpc = tonic::client::Grpc::new(server.channel.clone());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/silkrate.v1.IngestService/IngestTicks");
+    let codec = ProstCodec::<v1::IngestTicksRequest, v1::IngestTicksResponse>::default();
+    let call = tokio::spawn(async move { grpc.client_streaming(request, path, codec).await.map(|_| ()) });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!call.is_finished(), "the server waits for the body");
+    tokens.revoke("ingest");
+    let status = timeout(TIMEOUT, call).await.expect("the call ends").unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn expired_token_is_refused_and_its_open_streams_end() {
     let mut tokens = Tokens::new();
     let secret = tokens.add("brief", grants(Role::Read), Some(NOW.saturating_add_us(Timestamp::HOUR_US)));
