@@ -1,9 +1,9 @@
 //! The limit of calls with invalid credentials, per client address.
 //!
-//! Each address may fail [`BURST_MAX`] times at once, and once more after each [`REFILL`]. IPv6 addresses of one network
+//! Each address may fail `BURST_MAX` times at once, and once more after each `REFILL`. IPv6 addresses of one network
 //! of 64 bits count as one address, because a client chooses the other bits.
 //!
-//! **Invariants**: a call with valid credentials is never limited. At most [`ADDRESSES_MAX`] addresses are kept; beyond
+//! **Invariants**: a call with valid credentials is never limited. At most `ADDRESSES_MAX` addresses are kept; beyond
 //! that, all further addresses share one limit.
 
 use std::collections::HashMap;

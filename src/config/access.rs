@@ -31,7 +31,7 @@ pub struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "SILKRATE_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// PEM file of the authorities that sign client certificates. The tables [certificates] of the configuration file
+    /// PEM file of the authorities that sign client certificates. The tables `certificates` of the configuration file
     /// state what each subject may do [default: no client certificates]
     #[arg(long, value_name = "FILE", env = "SILKRATE_TLS_CLIENT_CA", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
