@@ -14,7 +14,7 @@
 //! | [`store`], [`latest_quotes`], [`query`] | the commit log, segments and blocks; the latest quotes; reads, each answered from one commit | tests and benchmarks |
 //! | [`ingest`], [`follow`], [`export`], [`sources`] | the writer; polling of publishers; snapshots; settings of sources | tests and benchmarks |
 //! | [`api`], [`grpc`], [`http`], [`server`], [`cli`], [`config`] | requests and responses; the two servers; the command | tests |
-//! | [`backoff`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |
+//! | [`backoff`], [`bytes_cache`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |
 //!
 //! Dependencies between modules form no cycle. `docs/ARCHITECTURE.md` has the table of allowed dependencies, which a test
 //! compares with the code.
@@ -45,6 +45,7 @@ pub mod analysis;
 pub mod api;
 pub mod audit;
 pub mod backoff;
+pub mod bytes_cache;
 pub mod catch_panic;
 pub mod causes;
 pub mod cli;

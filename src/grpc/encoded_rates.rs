@@ -10,13 +10,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 use tonic::Status;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
 
 use crate::api::convert::latest_rate;
 use crate::api::latest_without_rates;
+use crate::bytes_cache::BytesCache;
 use crate::domain::Timestamp;
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::codec::MessageDecoder;
@@ -29,30 +28,13 @@ struct Encoded {
     /// The sequence after which the rates changed; zero means all rates.
     since: u64,
     rates: Bytes,
-    /// The offset in `rates` after each rate.
-    ends: Vec<usize>,
 }
 
 /// Maximum size of all cached selections.
 const SELECTIONS_BYTES_MAX: u64 = 4 << 20;
-/// Expected number of selections. The cache derives the sizes of its tables from it.
-const SELECTIONS_TYPICAL: usize = 256;
-/// Estimated memory of a selection in addition to its bytes.
-const SELECTION_BYTES: u64 = 256;
 
 /// The rates that match a filter, by the sequence of their commit.
-type Selections = Cache<(u64, SeriesFilter), Bytes, SelectionSize>;
-
-/// Weighs a selection by its size in memory.
-#[derive(Clone)]
-struct SelectionSize;
-
-impl Weighter<(u64, SeriesFilter), Bytes> for SelectionSize {
-    fn weight(&self, (_, filter): &(u64, SeriesFilter), rates: &Bytes) -> u64 {
-        let filter_bytes = size_of_val(filter.pairs.as_slice()) + size_of_val(filter.sources.as_slice());
-        (rates.len() + filter_bytes) as u64 + SELECTION_BYTES
-    }
-}
+type Selections = BytesCache<(u64, SeriesFilter), Bytes>;
 
 /// The cache: the most requested selections of rates, each encoded once per commit.
 pub(super) struct EncodedRatesCache {
@@ -65,14 +47,16 @@ pub(super) struct EncodedRatesCache {
 
 impl Default for EncodedRatesCache {
     fn default() -> Self {
-        let selections = Cache::with_weighter(SELECTIONS_TYPICAL, SELECTIONS_BYTES_MAX, SelectionSize);
+        let selections = Selections::new(SELECTIONS_BYTES_MAX, |(_, filter)| {
+            size_of_val(filter.pairs.as_slice()) + size_of_val(filter.sources.as_slice())
+        });
         Self { all: ArcSwapOption::empty(), newest: ArcSwapOption::empty(), selections }
     }
 }
 
 impl EncodedRatesCache {
     /// Returns all rates of `latest_quotes`.
-    fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Arc<Encoded> {
+    fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Bytes {
         Self::get(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::insert(&self.all, latest_quotes, 0))
     }
 
@@ -84,21 +68,14 @@ impl EncodedRatesCache {
         }
         if since > 0 && since <= latest_quotes.sequence {
             // One commit changes few rates.
-            return encode(latest_quotes, filter, since).0;
+            return encode(latest_quotes, filter, since);
         }
         // The sequence identifies the quotes: a state changes only with a commit.
         let key = (latest_quotes.sequence, filter.clone());
         if let Some(rates) = self.selections.get(&key) {
             return rates;
         }
-        let all = self.all(latest_quotes);
-        let begins = std::iter::once(0).chain(all.ends.iter().copied());
-        let rates = latest_quotes.quotes.iter().zip(begins.zip(&all.ends));
-        let mut selected = Vec::new();
-        for (_, (begin, end)) in rates.filter(|(quote, _)| filter.matches(&quote.series)) {
-            selected.extend_from_slice(all.rates.get(begin..*end).unwrap_or_default());
-        }
-        let rates = Bytes::from(selected);
+        let rates = encode(latest_quotes, filter, 0);
         self.selections.insert(key, rates.clone());
         rates
     }
@@ -110,19 +87,19 @@ impl EncodedRatesCache {
     /// other clients need.
     fn changed(&self, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
         if since == 0 || since > latest_quotes.sequence {
-            return self.all(latest_quotes).rates.clone();
+            return self.all(latest_quotes);
         }
         if since == latest_quotes.sequence {
             return Bytes::new();
         }
         if let Some(cached) = Self::get(&self.newest, latest_quotes, since) {
-            return cached.rates.clone();
+            return cached;
         }
         let is_behind = self.newest.load().as_ref().is_some_and(|cached| cached.since > since);
         if is_behind {
-            return encode(latest_quotes, &SeriesFilter::default(), since).0;
+            return encode(latest_quotes, &SeriesFilter::default(), since);
         }
-        Self::insert(&self.newest, latest_quotes, since).rates.clone()
+        Self::insert(&self.newest, latest_quotes, since)
     }
 
     /// Returns the response to a poll.
@@ -137,34 +114,27 @@ impl EncodedRatesCache {
         LatestResponse { encoded_rates, message: latest_without_rates(latest_quotes, now) }
     }
 
-    fn get(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Arc<Encoded>> {
+    fn get(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Bytes> {
         let cached = entry.load();
         let is_same =
             |cached: &&Arc<Encoded>| Arc::ptr_eq(&cached.latest_quotes, latest_quotes) && cached.since == since;
-        cached.as_ref().filter(is_same).cloned()
+        Some(cached.as_ref().filter(is_same)?.rates.clone())
     }
 
     /// Encodes the rates and caches the bytes. Two concurrent calls may both encode; their bytes are equal.
-    fn insert(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Arc<Encoded> {
-        let (rates, ends) = encode(latest_quotes, &SeriesFilter::default(), since);
-        let encoded = Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates, ends });
-        entry.store(Some(Arc::clone(&encoded)));
-        encoded
+    fn insert(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
+        let rates = encode(latest_quotes, &SeriesFilter::default(), since);
+        entry.store(Some(Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates: rates.clone() })));
+        rates
     }
 }
 
-/// Encodes rates as the field `rates` of a response. Returns the bytes, and the offset after each rate.
-///
-/// The fields of an encoded message may come in any order, and repeated fields may come in parts. So the bytes of
-/// several rates and of the other fields, one after the other, are one message.
-fn encode(latest_quotes: &LatestQuotes, filter: &SeriesFilter, since: u64) -> (Bytes, Vec<usize>) {
-    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    for quote in latest(latest_quotes, filter, since) {
-        let response = v1::GetLatestRatesResponse { rates: vec![latest_rate(quote)], ..Default::default() };
-        bytes.extend(response.encode_to_vec());
-        ends.push(bytes.len());
-    }
-    (bytes.into(), ends)
+/// Encodes rates as the field `rates` of a response.
+fn encode(latest_quotes: &LatestQuotes, filter: &SeriesFilter, since: u64) -> Bytes {
+    let rates = latest(latest_quotes, filter, since).map(|quote| latest_rate(quote)).collect();
+    // The fields of an encoded message may come in any order, so these bytes followed by the bytes of the other fields
+    // are one message.
+    v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
 }
 
 /// A message whose field `rates` is encoded already.
@@ -258,11 +228,8 @@ pub(super) mod tests {
             [&latest_quotes_updates[0], &latest_quotes_updates[2], &latest_quotes_updates[1], &latest_quotes_updates[2]]
         {
             for since in [6, 0, 7, 2, 3, 9, 7] {
-                assert_eq!(
-                    cache.changed(latest_quotes, since),
-                    encode(latest_quotes, &SeriesFilter::default(), since).0
-                );
-                assert_eq!(cache.all(latest_quotes).rates, encode(latest_quotes, &SeriesFilter::default(), 0).0);
+                assert_eq!(cache.changed(latest_quotes, since), encode(latest_quotes, &SeriesFilter::default(), since));
+                assert_eq!(cache.all(latest_quotes), encode(latest_quotes, &SeriesFilter::default(), 0));
             }
         }
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -23,6 +23,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
     ("proto", &["domain"]),
     ("telemetry", &[]),
     ("backoff", &[]),
+    ("bytes_cache", &[]),
     ("causes", &[]),
     ("catch_panic", &[]),
     ("incoming", &[]),
@@ -63,6 +64,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
         &[
             "access",
             "api",
+            "bytes_cache",
             "audit",
             "latest_quotes",
             "clock",
@@ -83,6 +85,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
             "access",
             "analysis",
             "api",
+            "bytes_cache",
             "latest_quotes",
             "domain",
             "incoming",
@@ -132,7 +135,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 29] = [
 const CRATES: [(&str, &[&str]); 49] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
-    ("quick_cache", &["grpc::encoded_rates", "http::latest_bodies", "store::run_cache"]),
+    ("quick_cache", &["bytes_cache", "store::run_cache"]),
     ("memchr", &["feed::tick_csv"]),
     ("rayon", &["cli::ingest"]),
     ("crc32c", &["api::page_token", "export::checksum_trailer", "store"]),
