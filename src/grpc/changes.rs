@@ -58,11 +58,6 @@ impl Changes {
         checked.map_err(|refusal| self.access.count(refusal))
     }
 
-    /// Checks that the credentials have not ended since the call began.
-    fn check_ended(&self, principal: &Principal) -> Result<(), Refusal> {
-        principal.check_ended().map_err(|refusal| self.access.count(refusal))
-    }
-
     /// Stores a batch, which [`Changes::check`] has accepted. After the first poll, the batch is in the queue of the
     /// writer, or it was refused.
     pub(super) async fn submit(
@@ -71,15 +66,12 @@ impl Changes {
         call: &'static str,
         batch: Batch,
     ) -> Result<IngestReport, Status> {
-        self.check_ended(principal)?;
-        let (Some(audit), Some(outline)) = (&self.audit, BatchOutline::of(&batch)) else {
-            return Ok(self.ingest.submit(batch).await?);
-        };
-        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
-        Completed::new(async move {
-            let report = ingest.submit(batch).await?;
-            record.write(outline.change(&report), (report.sequence, report.recorded_time)).await;
-            Ok(report)
+        // Without an audit log, an outline is not needed.
+        let outline = self.audit.as_ref().and_then(|_| BatchOutline::of(&batch));
+        let ingest = self.ingest.clone();
+        let submit = async move { Ok(ingest.submit(batch).await?) };
+        self.run(principal, call, submit, move |report| {
+            (outline.and_then(|outline| outline.change(report)), (report.sequence, report.recorded_time))
         })
         .await
     }
@@ -91,13 +83,10 @@ impl Changes {
         call: &'static str,
         request: DecisionRequest,
     ) -> Result<DecisionReport, Status> {
-        self.check_ended(principal)?;
-        let Some(audit) = &self.audit else { return Ok(self.ingest.decide(request).await?) };
-        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
-        Completed::new(async move {
-            let report = ingest.decide(request.clone()).await?;
-            record.write(Change::of_decision(&request, &report), (report.sequence, report.recorded_time)).await;
-            Ok(report)
+        let (ingest, decided) = (self.ingest.clone(), request.clone());
+        let decide = async move { Ok(ingest.decide(decided).await?) };
+        self.run(principal, call, decide, move |report| {
+            (Change::of_decision(&request, report), (report.sequence, report.recorded_time))
         })
         .await
     }
@@ -109,35 +98,35 @@ impl Changes {
         call: &'static str,
         request: ArchiveRequest,
     ) -> Result<ArchiveReport, Status> {
-        self.check_ended(principal)?;
-        let archive = async |ingest: &Ingest, request| ingest.archive(request).await.map_err(ServiceError::from);
-        let Some(audit) = &self.audit else { return Ok(archive(&self.ingest, request).await?) };
-        let (ingest, record) = (self.ingest.clone(), Record::new(audit, principal, call));
-        Completed::new(async move {
-            let report = ingest.archive(request.clone()).await.map_err(ServiceError::from)?;
-            record.write(Change::of_archive(&request, &report), (report.sequence, report.recorded_time)).await;
-            Ok(report)
+        let (ingest, archived) = (self.ingest.clone(), request.clone());
+        let archive = async move { Ok(ingest.archive(archived).await.map_err(ServiceError::from)?) };
+        self.run(principal, call, archive, move |report| {
+            (Change::of_archive(&request, report), (report.sequence, report.recorded_time))
         })
         .await
     }
-}
 
-/// The line of a change before the change is committed.
-struct Record {
-    audit: Audit,
-    principal: Principal,
-    call: &'static str,
-}
-
-impl Record {
-    fn new(audit: &Audit, principal: &Principal, call: &'static str) -> Self {
-        Self { audit: audit.clone(), principal: principal.clone(), call }
-    }
-
-    async fn write(self, change: Option<Change>, commit: (u64, Timestamp)) {
-        let Some(change) = change else { return };
-        let write = move || self.audit.record(Some(&self.principal), self.call, &change, commit);
-        // A panic has been logged. The change is committed, so the call succeeds.
-        let _ = task::spawn_blocking(write).await;
+    /// Makes a change, if the credentials have not ended since the call began, and writes its line. `line` returns what
+    /// changed, if anything, and the commit.
+    async fn run<R: Send + 'static>(
+        &self,
+        principal: &Principal,
+        call: &'static str,
+        change: impl Future<Output = Result<R, Status>> + Send + 'static,
+        line: impl FnOnce(&R) -> (Option<Change>, (u64, Timestamp)) + Send + 'static,
+    ) -> Result<R, Status> {
+        principal.check_ended().map_err(|refusal| self.access.count(refusal))?;
+        let Some(audit) = &self.audit else { return change.await };
+        let (audit, principal) = (audit.clone(), principal.clone());
+        Completed::new(async move {
+            let report = change.await?;
+            if let (Some(changed), commit) = line(&report) {
+                let write = move || audit.record(Some(&principal), call, &changed, commit);
+                // A panic has been logged. The change is committed, so the call succeeds.
+                let _ = task::spawn_blocking(write).await;
+            }
+            Ok(report)
+        })
+        .await
     }
 }
