@@ -4,20 +4,27 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
 
+/// Returns the head of a page. `more` follows what all pages have.
+pub(super) fn head(title: &str, more: &Markup) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) " \u{b7} silkrate" }
+            link rel="icon" type="image/svg+xml" href=(assets::icon_path());
+            link rel="stylesheet" href=(assets::style_path());
+            (more)
+        }
+    }
+}
+
 /// Returns a complete page with `body` as its main part.
 pub(super) fn page(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " \u{b7} silkrate" }
-                link rel="icon" type="image/svg+xml" href=(assets::icon_path());
-                link rel="stylesheet" href=(assets::style_path());
-                script src=(assets::script_path()) defer {}
-            }
+            (head(title, &html! { script src=(assets::script_path()) defer {} }))
             body {
                 a class="skip" href="#main" { "Skip to the rates" }
                 header {

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use maud::{DOCTYPE, html};
 
-use super::{Page, assets};
+use super::{Page, layout};
 use crate::access::needs::Need;
 use crate::access::tokens::SECRET_CHARS_MAX;
 use crate::access::{Peer, Presented, Refusal, Role};
@@ -132,14 +132,8 @@ fn form(status: StatusCode, problem: &str, next: &str, has_cookie: bool) -> Resp
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Sign in \u{b7} silkrate" }
-                link rel="icon" type="image/svg+xml" href=(assets::icon_path());
-                link rel="stylesheet" href=(assets::style_path());
-            }
+            // Without a script.
+            (layout::head("Sign in", &html! {}))
             body {
                 header { span class="brand" { "silkrate" } }
                 main id="main" {
