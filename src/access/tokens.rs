@@ -14,8 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -59,7 +58,7 @@ impl Secret {
     pub fn generate() -> io::Result<Self> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(io::Error::from)?;
-        Ok(Self(format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+        Ok(Self(format!("{SECRET_PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))))
     }
 
     /// Reads a secret from a file or a variable, without the white space around it; `None` if the text cannot be a
@@ -316,7 +315,8 @@ fn record(entry: Entry) -> Result<TokenRecord, String> {
         .sources
         .map(|sources| sources.iter().map(|source| Source::parse(source).map_err(|error| error.to_string())).collect());
     let grants = Grants { role: entry.role, sources: sources.transpose()?, revise: entry.revise };
-    let sha256 = from_hex(&entry.sha256).ok_or_else(|| "sha256 is not 64 hexadecimal digits".to_owned())?;
+    let sha256 = HEXLOWER_PERMISSIVE.decode(entry.sha256.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
+    let sha256 = sha256.ok_or_else(|| "sha256 is not 64 hexadecimal digits".to_owned())?;
     let expires_time = entry.expires_time.as_deref().map(time).transpose()?;
     TokenRecord::new(&entry.name, grants, sha256, time(&entry.created_time)?, expires_time)
         .map_err(|error| error.to_string())
@@ -330,7 +330,7 @@ pub fn encode(records: &[TokenRecord]) -> Result<Vec<u8>, serde_json::Error> {
     let entry = |record: &TokenRecord| Entry {
         name: record.name.clone(),
         role: record.grants.role,
-        sha256: to_hex(&record.sha256),
+        sha256: HEXLOWER.encode(&record.sha256),
         sources: record.grants.sources.as_ref().map(|sources| sources.iter().map(Source::to_string).collect()),
         revise: record.grants.revise,
         created_time: record.created_time.to_string(),
@@ -340,18 +340,6 @@ pub fn encode(records: &[TokenRecord]) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec_pretty(&document)?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> =
-        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 /// The tokens in force, each with its identity.
@@ -417,7 +405,7 @@ mod tests {
         let [one, other] = [Secret::generate().unwrap(), Secret::generate().unwrap()];
         assert_ne!(one.expose(), other.expose());
         let random = one.expose().strip_prefix(SECRET_PREFIX).unwrap();
-        assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), SECRET_BYTES);
+        assert_eq!(BASE64URL_NOPAD.decode(random.as_bytes()).unwrap().len(), SECRET_BYTES);
         assert_eq!(format!("{one:?}"), "Secret(..)");
         let parsed = Secret::parse(&format!(" {}\n", one.expose())).unwrap();
         assert_eq!(parsed.sha256(), one.sha256());

@@ -5,8 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +97,7 @@ impl PageToken {
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
         // Serializing numbers never fails. If it did, the empty token would only end the list.
-        postcard::to_stdvec(&layout).map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).unwrap_or_default()
+        postcard::to_stdvec(&layout).map(|bytes| BASE64URL_NOPAD.encode(&bytes)).unwrap_or_default()
     }
 
     /// Decodes the token of a request. Returns `None` for an empty text, which requests the first page.
@@ -114,7 +113,7 @@ impl PageToken {
         if text.len() > TOKEN_CHARS_MAX {
             return Err(invalid(MALFORMED));
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid(MALFORMED))?;
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| invalid(MALFORMED))?;
         if bytes.first() != Some(&VERSION) {
             return Err(invalid("is from another version of the server; start again with the first page"));
         }
@@ -155,9 +154,9 @@ impl PageToken {
 /// Panics if a valid token is not the same after it was encoded and decoded.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(bytes: &[u8]) {
-    let content = URL_SAFE_NO_PAD.encode([&[VERSION], bytes].concat());
+    let content = BASE64URL_NOPAD.encode(&[&[VERSION], bytes].concat());
     for text in [std::str::from_utf8(bytes).unwrap_or_default(), &content] {
-        let layout = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+        let layout = BASE64URL_NOPAD.decode(text.as_bytes()).unwrap_or_default();
         // A fuzzer does not find the fingerprint of a request.
         let fingerprint = postcard::take_from_bytes::<Layout>(&layout);
         let fingerprint =
@@ -256,7 +255,7 @@ mod tests {
         check(&"A".repeat(TOKEN_CHARS_MAX + 4), "not a token of this server");
         check(&good[..good.len() - 4], "not a token of this server");
         check(&format!("{good}AAAA"), "not a token of this server");
-        check(&URL_SAFE_NO_PAD.encode([9, 9, 9]), "another version");
+        check(&BASE64URL_NOPAD.encode(&[9, 9, 9]), "another version");
     }
 
     proptest! {

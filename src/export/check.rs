@@ -3,6 +3,7 @@
 //! **Invariant**: a part is reported as complete only if its bytes match the checksum in its end message. The export is
 //! reported as complete only if every part of the manifest is complete and the row counts add up.
 
+use data_encoding::HEXLOWER;
 use prost::bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -139,10 +140,14 @@ impl Checker {
         self.expect_part(&end.part)?;
         let found = self.hash.finalize_reset();
         if end.sha256 != found.as_slice() {
-            return Err(StreamError::Checksum { part: end.part, expected: hex(&end.sha256), found: hex(&found) });
+            return Err(StreamError::Checksum {
+                part: end.part,
+                expected: HEXLOWER.encode(&end.sha256),
+                found: HEXLOWER.encode(&found),
+            });
         }
         let byte_count = std::mem::take(&mut self.byte_count);
-        let part = PartFile { name: end.part, row_count: end.row_count, byte_count, sha256: hex(&found) };
+        let part = PartFile { name: end.part, row_count: end.row_count, byte_count, sha256: HEXLOWER.encode(&found) };
         self.ended.push(part.clone());
         Ok(Step::PartEnd(part))
     }
@@ -166,15 +171,6 @@ impl Checker {
 fn is_plain_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (1..=PART_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.')
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

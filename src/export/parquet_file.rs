@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::BASE64;
 use polars::prelude::{ArrayRef, Column as FrameColumn, DataFrame, DataType, PolarsError, PolarsResult};
 use polars_arrow::array::{Array as _, DictionaryArray, PrimitiveArray, Utf8Array};
 use polars_arrow::datatypes::ArrowSchema;
@@ -186,7 +185,7 @@ fn schema_pair(schema: &ArrowSchema, metadata: &[(String, String)]) -> KeyValue 
     // A continuation marker and the length of the message precede an Arrow message.
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let framed = [&u32::MAX.to_le_bytes(), length.to_le_bytes().as_slice(), &message].concat();
-    KeyValue { key: ARROW_SCHEMA_KEY.to_owned(), value: Some(BASE64.encode(framed)) }
+    KeyValue { key: ARROW_SCHEMA_KEY.to_owned(), value: Some(BASE64.encode(&framed)) }
 }
 
 impl ColumnEncoder {

@@ -19,6 +19,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row};
@@ -202,7 +203,7 @@ impl FullExport {
                 hash.update(&buffer[..read]);
                 progress.checked_bytes.fetch_add(read as u64, Ordering::Relaxed);
             }
-            let found = hex(&hash.finalize());
+            let found = HEXLOWER.encode(&hash.finalize());
             let expected = &self.part(name)?.sha256;
             if !expected.eq_ignore_ascii_case(&found) {
                 return Err(ReadError::Checksum { file: file(), expected: expected.clone(), found });
@@ -257,15 +258,6 @@ impl FullExport {
         store.quarantine(std::iter::from_fn(|| held.next_row().transpose()))?;
         Ok(store.finish()?)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// One observation from a file of runs. Pair and source are unparsed text.

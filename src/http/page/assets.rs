@@ -4,13 +4,13 @@
 //! another version.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse as _, Response};
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::{AGE_STEPS, AgeStep};
@@ -55,11 +55,7 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| Assets {
 });
 
 fn embed(extension: &str, kind: &'static str, content: Cow<'static, str>) -> Asset {
-    let hash = Sha256::digest(&*content).iter().take(HASH_BYTES).fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let hash = HEXLOWER.encode(&Sha256::digest(&*content)[..HASH_BYTES]);
     Asset { name: format!("page-{hash}.{extension}"), kind, content }
 }
 

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::BASE64;
 use prost::Message as _;
 use silkrate::proto::v1;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -175,7 +174,7 @@ async fn allowed_origin_passes_preflight_and_call() {
 async fn text_mode_is_binary_mode_in_base64() {
     let server = serve(&["--cors-origin", "*"]).await;
     let mut browser = Browser::connect(&server).await;
-    let head = browser.call(LATEST, TEXT, PAGE, BASE64.encode(latest()).as_bytes()).await;
+    let head = browser.call(LATEST, TEXT, PAGE, BASE64.encode(&latest()).as_bytes()).await;
     assert_eq!((head.status, head.get("content-type")), (200, Some(TEXT)));
     assert_latest(&decoded_base64(&browser.body().await));
 }
