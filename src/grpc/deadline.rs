@@ -10,14 +10,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
-use prost::bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::ending_body::EndingBody;
 use crate::api::ServiceError;
 
 const TIMEOUT_HEADER: &str = "grpc-timeout";
@@ -97,7 +96,7 @@ where
         if let Poll::Ready(result) = this.inner.poll(context) {
             let deadline = this.deadline.take();
             return Poll::Ready(result.map(|response| match deadline {
-                Some(deadline) => response.map(|inner| Body::new(DeadlineBody { inner, deadline, is_over: false })),
+                Some(deadline) => response.map(|inner| EndingBody::body(inner, deadline, exceeded)),
                 None => response,
             }));
         }
@@ -108,42 +107,6 @@ where
             }
             None => Poll::Pending,
         }
-    }
-}
-
-/// A response body, limited by the deadline.
-struct DeadlineBody {
-    inner: Body,
-    deadline: Pin<Box<Sleep>>,
-    is_over: bool,
-}
-
-impl http_body::Body for DeadlineBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        // Checks the deadline first, because a stream that always has data would never get to the check.
-        if self.deadline.as_mut().poll(context).is_ready() {
-            self.is_over = true;
-            let mut trailers = HeaderMap::new();
-            return Poll::Ready(Some(exceeded().add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
-        }
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_over || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
@@ -184,6 +147,9 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tonic::Code;
     use tower::ServiceExt as _;
+
+    use http_body::Frame;
+    use prost::bytes::Bytes;
 
     use super::*;
 

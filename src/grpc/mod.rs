@@ -9,6 +9,7 @@ mod caller_slots;
 mod changes;
 pub mod deadline;
 mod encoded_rates;
+mod ending_body;
 mod ingest_convert;
 pub mod ingest_service;
 pub mod latest;
@@ -22,5 +23,6 @@ mod watch;
 
 pub use caller_slots::{Caller, CallerSlot, CallerSlots};
 pub use changes::Changes;
+pub use ending_body::EndingBody;
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

@@ -9,10 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
-use prost::bytes::Bytes;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
@@ -21,6 +19,7 @@ use tower::{Layer, Service};
 use super::send_buffer::ConnectionBuffer;
 use crate::access::needs::{self, Need};
 use crate::access::{Access, Presented, Principal, Refusal};
+use crate::grpc::EndingBody;
 
 /// Authorises the calls of the inner services.
 #[derive(Clone)]
@@ -76,7 +75,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.authorize(&mut request) {
             Ok(principal) => {
-                let ended = principal.identity.ended().map(|ended| Box::pin(ended.clone().cancelled_owned()));
+                let ended = principal.identity.ended().map(|ended| Ended {
+                    token: Box::pin(ended.clone().cancelled_owned()),
+                    access: self.access.clone(),
+                });
                 request.extensions_mut().insert(principal);
                 AccessFuture::Authorized { call: self.inner.call(request), ended }
             }
@@ -85,11 +87,17 @@ where
     }
 }
 
+/// What ends a call.
+pub(super) struct Ended {
+    token: Pin<Box<WaitForCancellationFutureOwned>>,
+    access: Access,
+}
+
 pin_project! {
     /// The future of a response.
     #[project = AccessFutureProject]
     pub(super) enum AccessFuture<F> {
-        Authorized { #[pin] call: F, ended: Option<Pin<Box<WaitForCancellationFutureOwned>>> },
+        Authorized { #[pin] call: F, ended: Option<Ended> },
         Refused { refusal: Option<Refusal> },
     }
 }
@@ -104,14 +112,15 @@ where
         match self.project() {
             AccessFutureProject::Authorized { call, ended } => {
                 // The call may wait for a body that its client holds back.
-                if ended.as_mut().is_some_and(|ended| ended.as_mut().poll(context).is_ready()) {
-                    return Poll::Ready(Ok(Status::from(Refusal::Ended).into_http()));
+                if let Some(ended) = ended
+                    && ended.token.as_mut().poll(context).is_ready()
+                {
+                    return Poll::Ready(Ok(end_status(&ended.access).into_http()));
                 }
                 let result = ready!(call.poll(context));
-                let Some(ended) = ended.take() else { return Poll::Ready(result) };
-                Poll::Ready(
-                    result.map(|response| response.map(|inner| Body::new(EndingBody { inner, ended, is_over: false }))),
-                )
+                let Some(Ended { token, access }) = ended.take() else { return Poll::Ready(result) };
+                let status = move || end_status(&access);
+                Poll::Ready(result.map(|response| response.map(|inner| EndingBody::body(inner, token, status))))
             }
             AccessFutureProject::Refused { refusal } => {
                 // The future is polled once: it is ready at once.
@@ -122,36 +131,7 @@ where
     }
 }
 
-/// A response body that ends with the token of its call.
-struct EndingBody {
-    inner: Body,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_over: bool,
-}
-
-impl http_body::Body for EndingBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        // Checks the token first, because a stream that always has data would never get to the check.
-        if self.ended.as_mut().poll(context).is_ready() {
-            self.is_over = true;
-            let mut trailers = HeaderMap::new();
-            let status = Status::from(Refusal::Ended);
-            return Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
-        }
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_over || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+/// Returns the status of a call whose token ended, and counts the refusal.
+fn end_status(access: &Access) -> Status {
+    access.count(Refusal::Ended).into()
 }
