@@ -20,7 +20,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::access::Principal;
 use crate::clock::Clock;
@@ -33,7 +36,9 @@ use crate::metrics::AccessMetrics;
 use crate::store::Decided;
 
 /// Interval at which the file is synced.
-pub const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time that a stopping server waits for the last lines.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 /// Number of sources that a line names.
 const LINE_SOURCES_MAX: usize = 100;
 /// The permissions of a new file: only its owner reads and writes it.
@@ -203,6 +208,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: AccessMetrics,
     open: Mutex<Open>,
+    /// The turn to use the disk.
+    turn: Arc<Semaphore>,
+    /// The changes whose line is not written yet.
+    changes: TaskTracker,
 }
 
 struct Open {
@@ -239,7 +248,8 @@ impl Audit {
     /// Returns the I/O error.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, metrics: AccessMetrics) -> io::Result<Self> {
         let open = Mutex::new(Open::at(path)?);
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), clock, metrics, open })))
+        let (turn, changes) = (Arc::new(Semaphore::new(1)), TaskTracker::new());
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), clock, metrics, open, turn, changes })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -247,9 +257,69 @@ impl Audit {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the line of a change; `principal` is `None` for a change of the server itself. The change is committed
-    /// already, so a failure is logged and counted, and does not fail the call. Blocks the thread.
-    pub fn record(&self, principal: Option<&Principal>, call: &'static str, change: &Change, commit: (u64, Timestamp)) {
+    /// Makes a change and writes its line before it returns, also if the returned future is dropped. `line` returns what
+    /// changed, if anything, and the commit. `principal` is `None` for a change of the server itself.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub async fn run<R: Send + 'static, E: Send + 'static>(
+        &self,
+        principal: Option<&Principal>,
+        call: &'static str,
+        change: impl Future<Output = Result<R, E>> + Send + 'static,
+        line: impl FnOnce(&R) -> (Option<Change>, (u64, Timestamp)) + Send + 'static,
+    ) -> Result<R, E> {
+        let (audit, principal) = (self.clone(), principal.cloned());
+        let with_line = async move {
+            let report = change.await?;
+            if let (Some(changed), commit) = line(&report) {
+                audit.write(move |audit| audit.record(principal.as_ref(), call, &changed, commit)).await;
+            }
+            Ok(report)
+        };
+        Completed::new(self.0.changes.track_future(with_line)).await
+    }
+
+    /// Syncs the lines at an interval until the future is dropped.
+    pub async fn sync_regularly(self) {
+        let mut ticks = interval(SYNC_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.write(Self::sync).await;
+        }
+    }
+
+    /// Waits for the changes in progress, and syncs their lines. Gives up after [`FINISH_TIME_MAX`], because the disk may
+    /// hang.
+    pub async fn finish(&self) {
+        self.0.changes.close();
+        let finished = async {
+            self.0.changes.wait().await;
+            self.write(Self::sync).await;
+        };
+        if timeout(FINISH_TIME_MAX, finished).await.is_err() {
+            self.0.metrics.count_audit_failure();
+            tracing::error!("the audit log {} is not complete: it could not be written in time", self.0.path.display());
+        }
+    }
+
+    /// Runs `work` on a blocking thread, one at a time: a disk that hangs must not take the threads of reads.
+    async fn write(&self, work: impl FnOnce(&Self) + Send + 'static) {
+        // The semaphore is never closed.
+        let Ok(turn) = Arc::clone(&self.0.turn).acquire_owned().await else { return };
+        let audit = self.clone();
+        let work = move || {
+            work(&audit);
+            drop(turn);
+        };
+        // A panic has been logged. The change is committed, so the call succeeds.
+        let _ = task::spawn_blocking(work).await;
+    }
+
+    /// Appends the line of a change. The change is committed already, so a failure is logged and counted, and does not
+    /// fail the call. Blocks the thread.
+    fn record(&self, principal: Option<&Principal>, call: &'static str, change: &Change, commit: (u64, Timestamp)) {
         let (sequence, recorded_time) = commit;
         let who = principal.map(|principal| principal.identity.who());
         let line = Line {
@@ -291,7 +361,7 @@ impl Audit {
     }
 
     /// Syncs the lines written since the last sync. Blocks the thread.
-    pub fn sync(&self) {
+    fn sync(&self) {
         let synced = {
             let mut open = self.lock();
             if !std::mem::take(&mut open.is_dirty) {
@@ -318,25 +388,17 @@ pub async fn submit_own(
     batch: Batch,
 ) -> Result<IngestReport, IngestError> {
     let (Some(audit), Some(outline)) = (audit, BatchOutline::of(&batch)) else { return ingest.submit(batch).await };
-    let (audit, ingest) = (audit.clone(), ingest.clone());
-    Completed::new(async move {
-        let report = ingest.submit(batch).await?;
-        if let Some(change) = outline.change(&report) {
-            let commit = (report.sequence, report.recorded_time);
-            // A panic has been logged. The change is committed.
-            let _ = task::spawn_blocking(move || audit.record(None, call, &change, commit)).await;
-        }
-        Ok(report)
-    })
-    .await
+    let ingest = ingest.clone();
+    let submit = async move { ingest.submit(batch).await };
+    audit.run(None, call, submit, move |report| (outline.change(report), (report.sequence, report.recorded_time))).await
 }
 
 /// A future that runs to its end even if it is dropped earlier, since a dropped call must not lose its line.
-pub struct Completed<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+struct Completed<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 
 impl<T: Send + 'static> Completed<T> {
     /// Wraps a future. Nothing happens before the first poll.
-    pub fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self(Some(Box::pin(future)))
     }
 }

@@ -418,7 +418,7 @@ async fn serve_store(
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
-    run_blocking("syncing the audit log", move || guard.sync()).await?;
+    guard.finish().await;
     Ok(())
 }
 

@@ -4,12 +4,11 @@
 //! its ticks is of a source that the client may not send, no tick is stored. The line of a change is written before the
 //! response, and also if the client disconnects before the response.
 
-use tokio::task;
 use tonic::Status;
 
 use crate::access::{Access, Principal, Refusal};
 use crate::api::ServiceError;
-use crate::audit::{Audit, BatchOutline, Change, Completed};
+use crate::audit::{Audit, BatchOutline, Change};
 use crate::domain::{Source, Timestamp};
 use crate::ingest::{
     ArchiveReport, ArchiveRequest, Batch, ConflictPolicy, DecisionReport, DecisionRequest, Ingest, IngestReport,
@@ -117,16 +116,6 @@ impl Changes {
     ) -> Result<R, Status> {
         principal.check_ended().map_err(|refusal| self.access.count(refusal))?;
         let Some(audit) = &self.audit else { return change.await };
-        let (audit, principal) = (audit.clone(), principal.clone());
-        Completed::new(async move {
-            let report = change.await?;
-            if let (Some(changed), commit) = line(&report) {
-                let write = move || audit.record(Some(&principal), call, &changed, commit);
-                // A panic has been logged. The change is committed, so the call succeeds.
-                let _ = task::spawn_blocking(write).await;
-            }
-            Ok(report)
-        })
-        .await
+        audit.run(Some(principal), call, change, line).await
     }
 }

@@ -6,12 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::ServeError;
 use super::reload::{self, Reloaded};
 use crate::access::Access;
-use crate::audit::{AUDIT_SYNC_INTERVAL, Audit};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::AccessMetrics;
@@ -25,7 +24,7 @@ pub(super) struct Guard {
     pub(super) metrics: AccessMetrics,
     /// The scheme of addresses: `http` or `https`.
     pub(super) scheme: &'static str,
-    _tasks: [AbortOnDrop; 2],
+    _tasks: Vec<AbortOnDrop>,
 }
 
 impl Guard {
@@ -41,14 +40,15 @@ impl Guard {
         let audit = config.audit_log().map(|path| open_audit(path, clock, &metrics)).transpose()?;
         let acceptor = Acceptor::new(tls.clone(), metrics.clone());
         let reloaded = Reloaded { access: access.clone(), tls, metrics: metrics.clone() };
-        let tasks = [task::spawn(reload::watch(reloaded)), task::spawn(sync_audit(audit.clone()))];
-        Ok(Self { access, acceptor, audit, metrics, scheme, _tasks: tasks.map(AbortOnDrop) })
+        let mut tasks = vec![AbortOnDrop(task::spawn(reload::watch(reloaded)))];
+        tasks.extend(audit.clone().map(|audit| AbortOnDrop(task::spawn(audit.sync_regularly()))));
+        Ok(Self { access, acceptor, audit, metrics, scheme, _tasks: tasks })
     }
 
-    /// Syncs the audit log. Blocks the thread.
-    pub(super) fn sync(self) {
+    /// Waits for the last lines of the audit log.
+    pub(super) async fn finish(self) {
         if let Some(audit) = &self.audit {
-            audit.sync();
+            audit.finish().await;
         }
     }
 }
@@ -56,19 +56,6 @@ impl Guard {
 fn open_audit(path: &Path, clock: &Arc<dyn Clock>, metrics: &AccessMetrics) -> Result<Audit, ServeError> {
     Audit::open(path, Arc::clone(clock), metrics.clone())
         .map_err(|problem| ServeError::Audit { path: path.to_owned(), problem })
-}
-
-/// Syncs the audit log at its interval until the future is dropped.
-async fn sync_audit(audit: Option<Audit>) {
-    let Some(audit) = audit else { return };
-    let mut ticks = interval(AUDIT_SYNC_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let audit = audit.clone();
-        // A panic has been logged, and the next tick tries again.
-        let _ = task::spawn_blocking(move || audit.sync()).await;
-    }
 }
 
 /// A task that is aborted when its handle is dropped.

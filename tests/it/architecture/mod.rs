@@ -159,7 +159,7 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["access", "api", "cli", "follow", "grpc", "http", "query", "server"]),
+    ("tokio_util", &["access", "api", "audit", "cli", "follow", "grpc", "http", "query", "server"]),
     ("form_urlencoded", &["http::calls", "http::page::login"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
