@@ -7,6 +7,7 @@
 mod access;
 mod file;
 mod follow;
+mod limits;
 mod load;
 mod origin;
 mod quarantine;
@@ -22,10 +23,12 @@ use thiserror::Error;
 
 use crate::access::AccessSettings;
 use crate::access::tokens::TokenFileError;
+use crate::api::ServiceLimits;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
-use crate::ingest::QueueLimits;
+use crate::incoming::SlotLimits;
 use crate::ingest::batch::TickRules;
+use crate::ingest::{NewSeriesLimits, QueueLimits};
 use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
@@ -35,6 +38,7 @@ pub use access::AccessArgs;
 use access::Protection;
 pub use file::{FILE_BYTES_MAX, FILE_SETTINGS, FileError, FileProblem, FileSetting, SettingScope};
 pub use follow::FollowArgs;
+pub use limits::LimitArgs;
 pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
 pub use quarantine::{QuarantineArgs, SourceFactor};
@@ -133,13 +137,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SILKRATE_RECOLLAPSE", value_parser = parse_switch)]
     pub recollapse: bool,
 
-    /// Largest number of batches that wait for the writer, from 1 to 65536. Further batches are refused with a retry
-    /// delay
-    #[arg(long, value_name = "N", env = "SILKRATE_QUEUE_BATCHES", default_value = "256",
-          value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub queue_batches: u32,
-
-    /// Largest number of series in the store, from 1 to 100000. Ticks of further series are refused
+    /// Largest number of series in the store, from 1 to 100000. Series of archived sources do not count. Ticks of further
+    /// series are refused
     #[arg(long, value_name = "N", env = "SILKRATE_SERIES_MAX", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub series_max: u32,
@@ -160,10 +159,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub access: AccessArgs,
 
-    /// Largest number of open gRPC connections, from 1 to 65536. Further connections are closed at once
-    #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "2048",
-          value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub max_connections: u32,
+    /// The limits of what one client can take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Largest number of concurrent calls on one gRPC connection, from 1 to 10000. Further calls wait
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CALLS", default_value = "256",
@@ -238,6 +236,28 @@ pub enum ConfigError {
         /// The flags that add it.
         remedy: &'static str,
     },
+    /// More series are reserved than the store may have.
+    #[error(
+        "--reserved-series {reserved} is more than --series-max {series_max}; reserve fewer, or raise --series-max"
+    )]
+    ReservedSeries {
+        /// The reserved series.
+        reserved: u32,
+        /// The maximum number of series.
+        series_max: u32,
+    },
+    /// The connections would leave too few files for the rest of the process.
+    #[error(
+        "--max-connections {connections}: the process may open {files} files, and plain HTTP and the store need the rest; give at most {available}, or raise the hard limit of open files (ulimit -Hn)"
+    )]
+    TooFewFiles {
+        /// The configured connections.
+        connections: usize,
+        /// The files that the process may open.
+        files: usize,
+        /// The most connections that leave enough files.
+        available: usize,
+    },
     /// Two sources have the same preference.
     #[error(transparent)]
     Preference(#[from] SharedPreference),
@@ -250,14 +270,13 @@ pub struct Config {
     http_listen: HttpListen,
     frankfurter_source: Option<Source>,
     store: StoreOptions,
-    queue: QueueLimits,
     load: Load,
     follow: FollowSettings,
     sources: SourceTable,
     /// Path of the configuration file, if there is one.
     file: Option<PathBuf>,
     tick_rules: TickRules,
-    max_connections: usize,
+    limits: limits::Limits,
     max_calls: u32,
     cors_origins: Vec<CorsOrigin>,
     shutdown_grace: Duration,
@@ -277,7 +296,8 @@ impl Config {
     /// lacks TLS or tokens.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = args.states.file()?;
-        let access = args.access.settings(file.certificates.clone())?;
+        let mut access = args.access.settings(file.certificates.clone())?;
+        access.client_calls_max = args.limits.client_calls_max(access.is_protected());
         let tls = args.access.tls()?;
         let protection = Protection { has_tls: tls.is_some(), has_clients: access.is_protected() };
         let insecure_risks = args.access.check(args.listen, args.http_listen, protection)?;
@@ -289,6 +309,7 @@ impl Config {
             ..args.states.flags()?
         };
         let sources = sources::table(&flags, &file)?.with_strict(args.strict);
+        let limits = args.limits.limits(args.series_max, sources.named().cloned().collect())?;
         let store = StoreOptions {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,
@@ -301,7 +322,6 @@ impl Config {
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,
         };
-        let queue = QueueLimits { batches_max: to_usize(args.queue_batches), ..QueueLimits::default() };
         let tick_rules = TickRules {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: duration_us(args.future_limit),
@@ -313,7 +333,6 @@ impl Config {
             http_listen: args.http_listen,
             frankfurter_source: args.frankfurter_source,
             store,
-            queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
             follow: FollowSettings {
                 user_agent: flags.follow.user_agent.clone(),
@@ -322,7 +341,7 @@ impl Config {
             sources,
             file: args.states.config,
             tick_rules,
-            max_connections: to_usize(args.max_connections),
+            limits,
             max_calls: args.max_calls,
             cors_origins: args.cors_origin,
             shutdown_grace: args.shutdown_grace,
@@ -367,7 +386,7 @@ impl Config {
 
     /// The limits of the queue of batches that wait for the writer.
     pub fn queue_limits(&self) -> QueueLimits {
-        self.queue
+        self.limits.queue
     }
 
     /// The ticker pages to ingest at start.
@@ -407,9 +426,29 @@ impl Config {
         &self.tick_rules
     }
 
-    /// The largest number of open gRPC connections.
-    pub fn max_connections(&self) -> usize {
-        self.max_connections
+    /// The limits of the gRPC connections.
+    pub fn connection_limits(&self) -> SlotLimits {
+        self.limits.connections
+    }
+
+    /// The largest number of connections from one address that the configuration sets for each listener.
+    pub fn address_connections(&self) -> Option<usize> {
+        self.limits.address_max
+    }
+
+    /// The limits of the service.
+    pub fn service_limits(&self) -> &ServiceLimits {
+        &self.limits.service
+    }
+
+    /// The largest size of a gRPC request, bytes.
+    pub fn request_bytes_max(&self) -> usize {
+        self.limits.request_bytes_max
+    }
+
+    /// The limits on new series.
+    pub fn new_series_limits(&self) -> &NewSeriesLimits {
+        &self.limits.new_series
     }
 
     /// The largest number of concurrent calls on one gRPC connection.

@@ -3,17 +3,23 @@
 //! **Invariant**: a failure to accept (for example, no file descriptors left) is logged, and accepting is retried after
 //! a pause. A failure never ends the stream.
 
+mod slots;
+
+pub use slots::{CallInProgress, Calls, ConnectionSlots, Slot, SlotLimits};
+
 use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 
+/// Shortest time between two log lines about failures to accept.
+const LOG_PERIOD: Duration = Duration::from_mins(1);
 /// Pause after a failure to accept. The listener stays ready after a failure, so a retry without a pause would spin.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -23,12 +29,15 @@ pub struct Incoming {
     listener: TcpListener,
     /// The pause that follows a failure to accept.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Time of the last log line about failures, and the number of failures since.
+    logged: Option<Instant>,
+    failures: u64,
 }
 
 impl Incoming {
     /// Accepts connections from `listener`.
     pub fn new(listener: TcpListener) -> Self {
-        Self { listener, pause: None }
+        Self { listener, pause: None, logged: None, failures: 0 }
     }
 
     fn handle_accept(&mut self, result: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
@@ -39,7 +48,12 @@ impl Incoming {
                 Some((stream, peer))
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                self.failures += 1;
+                if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_PERIOD) {
+                    self.logged = Some(Instant::now());
+                    let count = std::mem::take(&mut self.failures);
+                    tracing::warn!(%error, count, "cannot accept connections; this is logged at most once a minute");
+                }
                 self.pause = Some(Box::pin(sleep(FAILURE_PAUSE)));
                 None
             }

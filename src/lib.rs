@@ -64,6 +64,7 @@ pub mod incoming;
 pub mod ingest;
 pub mod latest_quotes;
 pub mod metrics;
+pub mod network;
 pub mod proto;
 pub mod query;
 pub mod server;

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod clock_watch;
 mod guard;
 mod latest_table;
 mod load;
@@ -13,11 +14,10 @@ mod send_buffer;
 mod services;
 mod web;
 
-use std::fs::File;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,14 +52,12 @@ use crate::store::StoreError;
 use crate::telemetry::{self, TelemetryError};
 
 use accept::Accepted;
+use clock_watch::warn_while_ahead;
 use guard::{AbortOnDrop, Guard};
 use latest_table::latest_table;
-use load::load_files;
+use load::{check_readable, load_files};
 use send_buffer::SendBuffers;
 use services::{Parts, router};
-
-/// The maximum size of a request message. Tonic answers `OUT_OF_RANGE` to a larger one.
-pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Interval at which the health task checks whether the writer has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -200,12 +198,6 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     Ok(config)
 }
 
-/// Checks that a file can be opened and is not a directory. A pipe such as `/dev/stdin` is not read.
-fn check_readable(file: &Path) -> io::Result<()> {
-    let is_directory = File::open(file)?.metadata()?.is_dir();
-    if is_directory { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
-}
-
 /// Raises the soft `RLIMIT_NOFILE` to the hard limit. Shells often start programs with a soft limit of 1,024 files, and
 /// a thousand watchers need a thousand connections. The low default exists for `select`, which this program does not
 /// use.
@@ -271,10 +263,12 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let (running, fan_out) = run_blocking("opening the store", move || Running::open(options, limits, store_clock))
-        .await?
-        .map_err(|error| with_setting_place(error, config))?;
+    let (options, store_clock) = (config.store_options().clone(), Arc::clone(&clock));
+    let (queue, new_series) = (config.queue_limits(), config.new_series_limits().clone());
+    let (running, fan_out) =
+        run_blocking("opening the store", move || Running::open_limited(options, queue, new_series, store_clock))
+            .await?
+            .map_err(|error| with_setting_place(error, config))?;
     let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
     let closed = run_blocking("closing the store", move || running.close()).await;
     served?;
@@ -330,7 +324,7 @@ async fn serve_store(
     let _cancel_on_drop = draining.clone().drop_guard();
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
-    let rates = Arc::new(rates.with_sources(config.sources().clone()));
+    let rates = Arc::new(rates.with_sources(config.sources().clone()).with_limits(*config.service_limits()));
     let calls = CallMetrics::grpc();
     let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
@@ -345,7 +339,7 @@ async fn serve_store(
                 listener,
                 guard.acceptor.clone(),
                 http::router(site),
-                http::Limits::default(),
+                http::Limits::new(config.address_connections()),
                 draining.clone(),
             ))
         }
@@ -371,7 +365,8 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let send_buffers = Arc::new(SendBuffers::default());
+    let _watching_clock = AbortOnDrop(task::spawn(warn_while_ahead(ingest.clone(), Arc::clone(&clock))));
+    let send_buffers = Arc::new(SendBuffers::new(config.service_limits()));
     let grpc = router(Parts {
         config,
         clock,
@@ -386,7 +381,7 @@ async fn serve_store(
         audit: guard.audit.clone(),
     })?
     .serve_with_incoming_shutdown(
-        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers), guard.acceptor.clone()),
+        Accepted::new(listeners.grpc, config.connection_limits(), Arc::clone(&send_buffers), guard.acceptor.clone()),
         draining.clone().cancelled_owned(),
     );
     let serving = async {

@@ -7,26 +7,28 @@
 //! **Invariants**: a secret is kept only as its SHA-256, and no error, log line or metric contains a secret. A call that
 //! [`needs`] does not list is refused. A refusal says what is needed.
 
-pub mod failures;
+mod call_rate;
 pub mod needs;
+mod refusal;
 pub mod tokens;
+
+pub use refusal::Refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Extensions;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::Source;
 use crate::metrics::AccessMetrics;
-use failures::Failures;
+use crate::network::network;
+use call_rate::{AddressRates, CallRate, ClientRate};
 use needs::Need;
 use tokens::{Table, TokenFile, TokenFileError};
 
@@ -129,13 +131,15 @@ pub struct Identity {
     who: Who,
     /// `None`: the client may make only calls that need nothing.
     grants: Option<Grants>,
+    /// The calls of this identity. Without credentials, calls are counted by address instead.
+    calls: ClientRate,
     /// Cancelled when the token of this identity is revoked or changed, or expires.
     ended: CancellationToken,
 }
 
 impl Identity {
     fn new(who: Who, grants: Option<Grants>) -> Arc<Self> {
-        Arc::new(Self { who, grants, ended: CancellationToken::new() })
+        Arc::new(Self { who, grants, calls: ClientRate::default(), ended: CancellationToken::new() })
     }
 
     /// Returns the name by which the server knows the client.
@@ -176,6 +180,15 @@ impl Principal {
     /// `Missing` if no layer authorised the request.
     pub fn of(extensions: &Extensions) -> Result<Self, Refusal> {
         extensions.get::<Self>().cloned().ok_or(Refusal::Missing { role: Role::Admin })
+    }
+
+    /// Returns the client by which limits count: the token, the certificate, or without either the network of the
+    /// address. Returns `None` if nothing is known.
+    pub fn caller(&self) -> Option<Arc<str>> {
+        match self.identity.who() {
+            Who::Anonymous => self.address.map(|address| of_address(address).into()),
+            who @ (Who::Token(_) | Who::Certificate(_)) => Some(who.to_string().into()),
+        }
     }
 
     /// Checks that the credentials are still in force.
@@ -219,107 +232,9 @@ impl Principal {
     }
 }
 
-/// Why a call is refused. The message says what is needed, and never contains a secret.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum Refusal {
-    /// The client sent no credentials.
-    #[error(
-        "this call needs the role '{role}': send a token in the header 'authorization: Bearer TOKEN', or a client \
-         certificate; the command takes the token from --token-file or SILKRATE_TOKEN"
-    )]
-    Missing {
-        /// The role that the call needs.
-        role: Role,
-    },
-    /// The header `authorization` is not a bearer token.
-    #[error("the header authorization is not a token of this server; send 'authorization: Bearer TOKEN'")]
-    Malformed,
-    /// The token is not in the list of the server.
-    #[error("the token is unknown or was revoked; ask the operator for a new one ('silkrate token create')")]
-    UnknownToken,
-    /// The token has expired.
-    #[error("the token '{name}' has expired; ask the operator for a new one ('silkrate token create')")]
-    Expired {
-        /// The name of the token.
-        name: String,
-    },
-    /// The subject of the client certificate has no role.
-    #[error("the certificate '{subject}' has no role; the operator gives it one in [certificates.\"{subject}\"]")]
-    UnknownSubject {
-        /// The subject, in the form of RFC 4514.
-        subject: String,
-    },
-    /// The client has a weaker role than the call needs.
-    #[error("this call needs the role '{role}', and {who} has {}", has.map_or("no role".to_owned(), |has| format!("'{has}'")))]
-    Role {
-        /// The client.
-        who: String,
-        /// The role of the client.
-        has: Option<Role>,
-        /// The role that the call needs.
-        role: Role,
-    },
-    /// The client may not send ticks of a source.
-    #[error(
-        "{who} may send ticks of {allowed}, and not of {refused}; use a token for {refused} ('silkrate token create --sources')"
-    )]
-    Source {
-        /// The client.
-        who: String,
-        /// The source that is refused.
-        refused: String,
-        /// The sources that the client may send.
-        allowed: String,
-    },
-    /// The client may not replace stored rates.
-    #[error("{who} may not replace stored rates; use a token that may ('silkrate token create --revise')")]
-    Revise {
-        /// The client.
-        who: String,
-    },
-    /// The token ended during the call.
-    #[error("the token of this call was revoked or changed, or has expired; use another token")]
-    Ended,
-    /// No entry of [`needs`] lists the call.
-    #[error(
-        "this call has no entry in the table of roles, so nobody may make it; report this as a mistake of silkrate"
-    )]
-    Unlisted,
-    /// Too many attempts with invalid credentials came from this address.
-    #[error("too many calls with invalid credentials came from this address; correct the token, and try again later")]
-    TooManyFailures {
-        /// How long to wait.
-        retry_after: Duration,
-    },
-}
-
-impl Refusal {
-    /// Returns the reason, a label of the metric of refusals.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "missing",
-            Self::Malformed => "malformed",
-            Self::UnknownToken => "unknown_token",
-            Self::Expired { .. } => "expired",
-            Self::UnknownSubject { .. } => "unknown_subject",
-            Self::Role { .. } => "role",
-            Self::Source { .. } => "source",
-            Self::Revise { .. } => "revise",
-            Self::Ended => "ended",
-            Self::Unlisted => "unlisted",
-            Self::TooManyFailures { .. } => "rate_limited",
-        }
-    }
-
-    /// Returns true if other credentials are needed, false if the credentials are valid and do not suffice.
-    pub const fn is_unauthenticated(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Malformed | Self::UnknownToken | Self::Expired { .. } | Self::Ended)
-    }
-
-    /// Returns true if the client sent credentials that are not valid. Such refusals are limited per address.
-    const fn is_failed_attempt(&self) -> bool {
-        matches!(self, Self::Malformed | Self::UnknownToken | Self::Expired { .. })
-    }
+/// Names a client without credentials.
+fn of_address(address: IpAddr) -> String {
+    format!("the address {}", network(address))
 }
 
 /// The connection of a client.
@@ -365,6 +280,8 @@ pub struct AccessSettings {
     pub certificates: BTreeMap<String, Grants>,
     /// Whether reads need no credentials.
     pub public_read: bool,
+    /// Maximum number of calls of one client in a second; `None` for no limit.
+    pub client_calls_max: Option<u32>,
 }
 
 impl AccessSettings {
@@ -386,7 +303,10 @@ struct Inner {
     certificates: BTreeMap<String, Arc<Identity>>,
     anonymous: Arc<Identity>,
     is_open: bool,
-    failures: Failures,
+    /// Calls with invalid credentials.
+    failures: AddressRates,
+    /// The limit of calls of one client, and the calls of clients without credentials.
+    calls: Option<(u32, CallRate, AddressRates)>,
     metrics: AccessMetrics,
 }
 
@@ -394,7 +314,7 @@ impl Access {
     /// Creates the access control. Without tokens, certificates and public reads, every client may do everything.
     pub fn new(settings: AccessSettings, clock: Arc<dyn Clock>, metrics: AccessMetrics) -> Self {
         let is_open = !settings.is_protected();
-        let AccessSettings { tokens, certificates, public_read } = settings;
+        let AccessSettings { tokens, certificates, public_read, client_calls_max } = settings;
         let read = Grants { role: Role::Read, sources: None, revise: false };
         let of_anonymous = if is_open { Some(Grants::ALL) } else { public_read.then_some(read) };
         let identity = |(subject, grants): (String, Grants)| {
@@ -409,7 +329,11 @@ impl Access {
             certificates: certificates.into_iter().map(identity).collect(),
             anonymous: Identity::new(Who::Anonymous, of_anonymous),
             is_open,
-            failures: Failures::default(),
+            failures: AddressRates::new(CallRate::FAILURES),
+            calls: client_calls_max.map(|calls_max| {
+                let rate = CallRate::per_second(calls_max);
+                (calls_max, rate, AddressRates::new(rate))
+            }),
             metrics,
         }))
     }
@@ -427,14 +351,15 @@ impl Access {
         let principal = |identity| Principal { identity, address: peer.address };
         let found = match need {
             None => Err(Refusal::Unlisted),
-            Some(_) if self.0.is_open => return Ok(principal(Arc::clone(&self.0.anonymous))),
             Some(Need::Nothing) => return Ok(principal(Arc::clone(&self.0.anonymous))),
+            Some(Need::Role(_)) if self.0.is_open => Ok(Arc::clone(&self.0.anonymous)),
             Some(Need::Role(role)) => self.identify(peer, presented).and_then(|identity| {
                 identity.check_role(role)?;
                 Ok(identity)
             }),
         };
-        found.map(principal).map_err(|refusal| self.limit(peer, refusal)).map_err(|refusal| self.count(refusal))
+        let counted = found.map_err(|refusal| self.limit(peer, refusal)).map(principal);
+        counted.and_then(|principal| self.check_calls(principal)).map_err(|refusal| self.count(refusal))
     }
 
     /// Counts a refusal and returns it.
@@ -454,6 +379,20 @@ impl Access {
             },
             (Presented::Nothing, None) => Ok(Arc::clone(&self.0.anonymous)),
         }
+    }
+
+    /// Counts a call of an authorised client.
+    fn check_calls(&self, principal: Principal) -> Result<Principal, Refusal> {
+        let Some((calls_max, rate, of_addresses)) = &self.0.calls else { return Ok(principal) };
+        let now = self.0.clock.now();
+        let (who, address) = (principal.identity.who(), principal.address);
+        let counted = match who {
+            Who::Anonymous => of_addresses.record(address, now),
+            Who::Token(_) | Who::Certificate(_) => principal.identity.calls.record(*rate, now),
+        };
+        let Err(retry_after) = counted else { return Ok(principal) };
+        let who = principal.caller().map_or_else(|| who.to_string(), |caller| caller.to_string());
+        Err(Refusal::TooManyCalls { who, calls_max: *calls_max, retry_after })
     }
 
     /// Returns `TooManyFailures` instead of `refusal` if too many invalid credentials came from the address.

@@ -61,11 +61,14 @@ pub enum ServiceError {
     /// The columns of a batch are invalid.
     #[error("columns: {0}")]
     Columns(#[from] ColumnsError),
-    /// The maximum number of watches is open.
-    #[error("{watchers_max} watches are open, which is the limit; try again in a moment, or poll with GetLatestRates")]
-    TooManyWatchers {
+    /// The maximum number of watches is open, in total or for this client.
+    #[error(
+        "the server has reached its limit of {watches_max} watches, or this client its part of them; try again in a \
+         moment, or poll with GetLatestRates"
+    )]
+    TooManyWatches {
         /// The maximum number of watches.
-        watchers_max: usize,
+        watches_max: usize,
     },
     /// The stream reached its maximum age. The age is limited, because a stream keeps an old view of the store in
     /// memory.
@@ -90,6 +93,13 @@ pub enum ServiceError {
         /// The maximum number of concurrent reads.
         reads_max: usize,
     },
+    /// The maximum number of expensive reads is running, in total or for this client, and no permit for them became free
+    /// in time.
+    #[error(
+        "the server or this client has reached its limit of reads that compare sources; ask for fewer days, or try again \
+         in a moment"
+    )]
+    TooManyExpensiveReads,
     /// The read exceeded its time limit.
     #[error("the read took longer than {seconds} s; ask for less data at a time")]
     ReadTooLong {
@@ -209,10 +219,10 @@ impl ServiceError {
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
         Access, Archive, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
-        StreamTooOld, TaskFailed, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
+        StreamTooOld, TaskFailed, TooManyExpensiveReads, TooManyReads, TooManyUnread, TooManyWatches, Unread,
     };
     match error {
-        Access(Refusal::TooManyFailures { retry_after }) => {
+        Access(Refusal::TooManyFailures { retry_after } | Refusal::TooManyCalls { retry_after, .. }) => {
             (ErrorCode::TooManyRequests, ErrorDetail::RetryAfter(*retry_after))
         }
         Access(refusal) if refusal.is_unauthenticated() => (ErrorCode::Unauthenticated, ErrorDetail::None),
@@ -249,8 +259,10 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Ingest(IngestError::Poll(_)) | Archive(ArchiveRefusal::TooManyDecisions) => {
             (ErrorCode::FailedPrecondition, ErrorDetail::None)
         }
-        TooManyReads { .. } => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_READ)),
-        NoSlot { .. } | TooManyWatchers { .. } | TooManyUnread => {
+        TooManyReads { .. } | TooManyExpensiveReads => {
+            (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_READ))
+        }
+        NoSlot { .. } | TooManyWatches { .. } | TooManyUnread => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))
         }
         // ABORTED means that the client can continue at once where the stream stopped.

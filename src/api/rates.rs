@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ServiceError;
+use super::limits::ServiceLimits;
 use super::rate_request::{self, Paged};
 use super::rate_response;
-use super::read_executor::{Read, ReadExecutor, ReadPermit};
+use super::read_executor::{Cost, Read, ReadExecutor, ReadPermit};
 use super::watch::{WatchRequest, heartbeat_interval};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
@@ -42,6 +43,7 @@ pub struct Rates {
     currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
     sources: Arc<SourceTable>,
+    limits: ServiceLimits,
     executor: ReadExecutor,
 }
 
@@ -56,8 +58,20 @@ impl Rates {
             currencies: Arc::new(currencies),
             rules: Arc::new(rules),
             sources: Arc::default(),
-            executor: ReadExecutor::default(),
+            limits: ServiceLimits::DEFAULT,
+            executor: ReadExecutor::new(&ServiceLimits::DEFAULT),
         }
+    }
+
+    /// Sets the limits of the service.
+    #[must_use]
+    pub fn with_limits(self, limits: ServiceLimits) -> Self {
+        Self { executor: ReadExecutor::new(&limits), limits, ..self }
+    }
+
+    /// Returns the limits of the service.
+    pub const fn limits(&self) -> &ServiceLimits {
+        &self.limits
     }
 
     /// Sets the settings and preferences of the sources.
@@ -120,9 +134,22 @@ impl Rates {
         &self,
         task: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Read<T>, ServiceError> {
+        self.read_at_cost(Cost::Cheap, task).await
+    }
+
+    /// Runs `task` as [`Rates::read`] does. Only a part of the permits is for expensive reads.
+    ///
+    /// # Errors
+    /// As of [`Rates::read`].
+    pub async fn read_at_cost<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        task: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<Read<T>, ServiceError> {
         let (view, now) = (self.view(), self.now());
         let (rules, sources) = (Arc::clone(&self.rules), Arc::clone(&self.sources));
-        self.executor.run(move |cancel| task(&Reader::new(view, now, rules, cancel).with_sources(&sources))).await
+        let run = move |cancel| task(&Reader::new(view, now, rules, cancel).with_sources(&sources));
+        self.executor.run(cost, run).await
     }
 
     /// Runs `task` on this thread if it needs no block from the disk, else as [`Rates::read`] does. A read on another

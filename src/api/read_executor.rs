@@ -4,7 +4,7 @@
 //! gRPC, HTTP, the Frankfurter API, the page and exports all read through [`ReadExecutor`].
 //!
 //! **Invariant**: a read holds its permit until its thread ends, even if nobody waits for the result. A large response
-//! holds the permit until it is sent.
+//! holds the permit until it is sent. Expensive reads hold only a few of the permits ([`super::expensive_reads`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::caller_slots::Caller;
 use super::error::ServiceError;
+use super::expensive_reads::{ExpensivePermit, ExpensiveReads};
+use super::limits::ServiceLimits;
 use crate::query::QueryError;
 
-/// Maximum number of concurrent reads. Each has a thread and, until its response is sent, up to a few megabytes of
-/// response.
-pub const READS_MAX: usize = 32;
 /// Maximum number of reads that wait for a permit. Further reads are refused at once.
 pub const QUEUED_READS_MAX: usize = 256;
 /// How long a read waits for a permit before it is refused.
@@ -32,7 +32,17 @@ const READ_TIME_MAX: Duration = Duration::from_secs(30);
 pub struct ReadExecutor {
     permits: Arc<Semaphore>,
     queued: Arc<AtomicUsize>,
+    expensive: ExpensiveReads,
     limits: Limits,
+}
+
+/// What a read costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cost {
+    /// The read takes milliseconds.
+    Cheap,
+    /// The read may use a core for seconds. It counts for this client address.
+    Expensive(Option<Caller>),
 }
 
 /// The limits of an executor.
@@ -68,23 +78,25 @@ pub struct Read<T> {
     pub permit: ReadPermit,
 }
 
-impl Default for ReadExecutor {
-    fn default() -> Self {
-        Self::new(Limits {
-            reads_max: READS_MAX,
-            queued_max: QUEUED_READS_MAX,
-            queue_time: QUEUE_TIME_MAX,
-            read_time: READ_TIME_MAX,
-        })
-    }
-}
-
 impl ReadExecutor {
-    fn new(limits: Limits) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limits.reads_max)), queued: Arc::default(), limits }
+    /// Creates the executor with the permits of `limits`.
+    pub fn new(limits: &ServiceLimits) -> Self {
+        let ServiceLimits { reads_max, comparisons_max, .. } = *limits;
+        let (queued_max, queue_time, read_time) = (QUEUED_READS_MAX, QUEUE_TIME_MAX, READ_TIME_MAX);
+        Self::with_limits(Limits { reads_max, queued_max, queue_time, read_time }, comparisons_max)
     }
 
-    /// Waits for a permit and runs `task` on a blocking thread. `task` checks its cancellation token between the pieces
+    fn with_limits(limits: Limits, comparisons_max: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(limits.reads_max)),
+            queued: Arc::default(),
+            expensive: ExpensiveReads::new(comparisons_max),
+            limits,
+        }
+    }
+
+    /// Waits for a permit and runs `task` on a blocking thread. An expensive read first waits for one of the permits for
+    /// expensive reads. `task` checks its cancellation token between the pieces
     /// of a long scan. The token is cancelled at the time limit, and when this future is dropped, which happens if the
     /// client disconnects.
     ///
@@ -93,14 +105,19 @@ impl ReadExecutor {
     /// `TaskFailed` if `task` panics.
     pub async fn run<T: Send + 'static>(
         &self,
+        cost: Cost,
         task: impl FnOnce(CancellationToken) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Read<T>, ServiceError> {
+        let expensive = self.acquire_expensive(cost).await?;
         let permit = self.acquire().await?;
         let cancel = CancellationToken::new();
         let _cancel_on_drop = cancel.clone().drop_guard();
         let thread = tokio::task::spawn_blocking(move || {
             // The thread owns the permit: a read that nobody waits for still uses a thread.
-            task(cancel).map(|answer| Read { answer, permit })
+            let read = task(cancel).map(|answer| Read { answer, permit });
+            // Sending the response costs no more than sending the response of a cheap read.
+            drop(expensive);
+            read
         });
         match timeout(self.limits.read_time, thread).await {
             Ok(Ok(answer)) => Ok(answer?),
@@ -120,6 +137,12 @@ impl ReadExecutor {
             permit.ok().and_then(Result::ok).ok_or(refused)?
         };
         Ok(ReadPermit { _permit: Arc::new(permit) })
+    }
+    /// Waits for a permit for expensive reads; none for a cheap read.
+    async fn acquire_expensive(&self, cost: Cost) -> Result<Option<ExpensivePermit>, ServiceError> {
+        let Cost::Expensive(caller) = cost else { return Ok(None) };
+        let permit = self.expensive.acquire(caller, self.limits.queue_time).await;
+        permit.map(Some).ok_or(ServiceError::TooManyExpensiveReads)
     }
 }
 
@@ -150,7 +173,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
 
     fn executor(reads_max: usize, queued_max: usize, read_time: Duration) -> ReadExecutor {
-        ReadExecutor::new(Limits { reads_max, queued_max, queue_time: SOON, read_time })
+        ReadExecutor::with_limits(Limits { reads_max, queued_max, queue_time: SOON, read_time }, 1)
     }
 
     /// Starts a read that lasts until something is sent or the sender is dropped.
@@ -161,7 +184,7 @@ mod tests {
         let executor = executor.clone();
         let read = tokio::spawn(async move {
             executor
-                .run(move |_| {
+                .run(Cost::Cheap, move |_| {
                     let _ = receiver.recv();
                     Ok(())
                 })
@@ -186,19 +209,43 @@ mod tests {
         // One read may wait, and gets no permit in time. A further read is refused at once.
         let waiting = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(|_| Ok(())).await.map(drop) }
+            async move { executor.run(Cost::Cheap, |_| Ok(())).await.map(drop) }
         });
         until(|| executor.queued.load(Ordering::Relaxed) == 1).await;
         let begun = Instant::now();
-        assert!(matches!(executor.run(|_| Ok(())).await, Err(ServiceError::TooManyReads { reads_max: 1 })));
+        assert!(matches!(
+            executor.run(Cost::Cheap, |_| Ok(())).await,
+            Err(ServiceError::TooManyReads { reads_max: 1 })
+        ));
         assert!(begun.elapsed() < SOON, "the read was not refused at once");
         assert!(matches!(waiting.await.unwrap(), Err(ServiceError::TooManyReads { .. })));
         end.send(()).unwrap();
         let first = first.await.unwrap().unwrap();
         assert_eq!(executor.permits.available_permits(), 0, "the result holds the permit");
         drop(first);
-        assert!(executor.run(|_| Ok(())).await.is_ok());
+        assert!(executor.run(Cost::Cheap, |_| Ok(())).await.is_ok());
         assert_eq!(executor.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn expensive_reads_leave_permits_for_cheap_reads() {
+        let executor = executor(2, 1, Duration::from_mins(1));
+        let (end, receiver) = mpsc::channel::<()>();
+        let running = tokio::spawn({
+            let executor = executor.clone();
+            let task = move |_| {
+                let _ = receiver.recv();
+                Ok(())
+            };
+            async move { executor.run(Cost::Expensive(None), task).await.map(drop) }
+        });
+        until(|| executor.permits.available_permits() == 1).await;
+        let refused = executor.run(Cost::Expensive(None), |_| Ok(())).await.map(drop).unwrap_err();
+        assert!(matches!(refused, ServiceError::TooManyExpensiveReads), "{refused}");
+        assert!(executor.run(Cost::Cheap, |_| Ok(())).await.is_ok());
+        drop(end);
+        running.await.unwrap().unwrap();
+        assert!(executor.run(Cost::Expensive(None), |_| Ok(())).await.is_ok());
     }
 
     #[tokio::test]
@@ -225,7 +272,7 @@ mod tests {
                     }
                     Err::<(), _>(QueryError::Cancelled)
                 };
-                executor.run(task).await.map(drop)
+                executor.run(Cost::Cheap, task).await.map(drop)
             }
         });
         start_receiver.await.unwrap();
@@ -236,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn panic_is_an_error_and_releases_the_permit() {
         let executor = executor(1, 1, Duration::from_mins(1));
-        let error = executor.run::<()>(|_| panic!("a fault")).await.unwrap_err();
+        let error = executor.run::<()>(Cost::Cheap, |_| panic!("a fault")).await.unwrap_err();
         assert!(matches!(error, ServiceError::TaskFailed(_)), "{error}");
         assert_eq!(executor.permits.available_permits(), 1);
     }

@@ -72,7 +72,7 @@ impl AccessArgs {
             (None, true) | (Some(_), false) => {}
         }
         let tokens = self.tokens.as_deref().map(TokenFile::read).transpose()?;
-        Ok(AccessSettings { tokens, certificates, public_read: self.public_read })
+        Ok(AccessSettings { tokens, certificates, public_read: self.public_read, ..AccessSettings::default() })
     }
 
     /// Reads the files of TLS.

@@ -65,6 +65,7 @@ impl Changes {
         call: &'static str,
         batch: Batch,
     ) -> Result<IngestReport, Status> {
+        let batch = Batch { caller: principal.caller(), ..batch };
         // Without an audit log, an outline is not needed.
         let outline = self.audit.as_ref().and_then(|_| BatchOutline::of(&batch));
         let ingest = self.ingest.clone();

@@ -266,5 +266,6 @@ fn reason_message(reason: RefusalReason) -> v1::RefusalReason {
         RefusalReason::Truncated => Proto::Truncated,
         RefusalReason::TooManySeries => Proto::TooManySeries,
         RefusalReason::QuarantineFull => Proto::QuarantineFull,
+        RefusalReason::CallerLimit => Proto::CallerLimit,
     }
 }

@@ -5,7 +5,6 @@
 
 mod blocking_stream;
 pub mod call_metrics;
-mod caller_slots;
 mod changes;
 pub mod deadline;
 mod encoded_rates;
@@ -21,7 +20,6 @@ pub mod status;
 mod tick_stream;
 mod watch;
 
-pub use caller_slots::{Caller, CallerSlot, CallerSlots};
 pub use changes::Changes;
 pub use ending_body::EndingBody;
 pub use ingest_convert::BATCH_TICKS_MAX;

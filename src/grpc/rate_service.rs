@@ -9,20 +9,14 @@ use std::sync::Arc;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
 use super::encoded_rates::{EncodedRatesCache, LatestResponse, WithRates};
 use super::run_stream::{self, RunMessages};
-use super::watch::{WATCHERS_MAX, Watch, Watches};
-use crate::api::{PointReadTask, Rates, ReadTask, ServiceError};
+use super::watch::{Watch, Watches};
+use crate::api::{Caller, CallerSlots, Cost, PointReadTask, Rates, ReadTask, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
 use crate::query::Reader;
-
-/// Maximum number of concurrent `StreamRuns` calls. Each holds a thread, a version of the store and a few messages.
-const STREAMS_MAX: usize = 64;
-/// Maximum number of concurrent `StreamRuns` calls of one client address.
-const CALLER_STREAMS_MAX: usize = 48;
 
 /// The calls of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
@@ -36,15 +30,9 @@ impl RateServiceImpl {
     /// Creates the service over `rates`.
     pub fn new(rates: Arc<Rates>) -> Self {
         let cache = Arc::new(EncodedRatesCache::default());
-        let watches = Watches::new(Arc::clone(&rates), Arc::clone(&cache), WATCHERS_MAX);
-        Self { rates, cache, watches, streams: CallerSlots::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
-    }
-
-    /// Sets another limit on concurrent watches.
-    #[must_use]
-    pub fn with_watchers_max(self, watchers_max: usize) -> Self {
-        let watches = Watches::new(Arc::clone(&self.rates), Arc::clone(&self.cache), watchers_max);
-        Self { watches, ..self }
+        let watches = Watches::new(Arc::clone(&rates), Arc::clone(&cache));
+        let streams = CallerSlots::new(rates.limits().streams_max);
+        Self { rates, cache, watches, streams }
     }
 
     /// Returns the latest rates. The encoded rates come from the cache.
@@ -73,8 +61,8 @@ impl RateServiceImpl {
     }
 
     /// Starts a watch of the latest rates. The encoded rates come from the cache.
-    pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
-        Ok(self.watches.open(request)?)
+    pub(super) fn watch(&self, request: &Request<v1::WatchLatestRatesRequest>) -> Result<Watch, Status> {
+        Ok(self.watches.open(request.get_ref(), Caller::of(request.extensions()))?)
     }
 }
 
@@ -84,7 +72,16 @@ pub(super) async fn run_read<T: Send + 'static>(
     rates: &Rates,
     task: Result<impl ReadTask<T>, ServiceError>,
 ) -> Result<Response<T>, Status> {
-    let read = rates.read(task?).await?;
+    run_read_at_cost(rates, Cost::Cheap, task).await
+}
+
+/// Does the same as [`run_read`], for a read of this cost.
+async fn run_read_at_cost<T: Send + 'static>(
+    rates: &Rates,
+    cost: Cost,
+    task: Result<impl ReadTask<T>, ServiceError>,
+) -> Result<Response<T>, Status> {
+    let read = rates.read_at_cost(cost, task?).await?;
     let mut response = Response::new(read.answer);
     response.extensions_mut().insert(read.permit);
     Ok(response)
@@ -128,7 +125,7 @@ impl RateService for RateServiceImpl {
         request: Request<v1::WatchLatestRatesRequest>,
     ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
         // `LatestFastPath` answers this call, too.
-        let messages = self.watch(request.get_ref())?.map(|message| message.and_then(WithRates::decode));
+        let messages = self.watch(&request)?.map(|message| message.and_then(WithRates::decode));
         Ok(Response::new(Box::pin(messages)))
     }
 
@@ -152,7 +149,7 @@ impl RateService for RateServiceImpl {
         let slot = self.streams.take(Caller::of(request.extensions()));
         let slot = slot.ok_or(ServiceError::NoSlot { what: "streams of runs" })?;
         let runs = self.rates.stream_runs(request.get_ref()).await?.answer;
-        Ok(Response::new(run_stream::send(runs, deadline, slot)))
+        Ok(Response::new(run_stream::send(runs, deadline, self.rates.limits().stream_age_max_s, slot)))
     }
 
     async fn get_change(
@@ -173,7 +170,8 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::CompareSourcesRequest>,
     ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
-        run_read(&self.rates, self.rates.compare_sources(request.into_inner())).await
+        let cost = Cost::Expensive(Caller::of(request.extensions()));
+        run_read_at_cost(&self.rates, cost, self.rates.compare_sources(request.into_inner())).await
     }
 
     async fn list_candles(

@@ -15,8 +15,6 @@ use crate::query::RunStream;
 const MESSAGE_RUNS_MAX: usize = 4_096;
 /// Maximum number of messages that are packed before the client reads them.
 const MESSAGES_AHEAD_MAX: usize = 3;
-/// Maximum age of a stream, seconds.
-pub(super) const STREAM_AGE_MAX_S: u64 = 600;
 /// How a client gets the rest after the maximum age.
 const TOO_OLD_REMEDY: &str = "continue with start_time set to the first_observed_time of the last run, and known_time \
                               set to recorded_time";
@@ -24,9 +22,14 @@ const TOO_OLD_REMEDY: &str = "continue with start_time set to the first_observed
 /// The messages of a stream of runs.
 pub(super) type RunMessages = Messages<StreamRunsResponse>;
 
-/// Sends `runs` from a dedicated thread, which holds `slot` until it ends.
-pub(super) fn send(runs: RunStream, deadline: Option<Instant>, slot: impl Send + 'static) -> RunMessages {
-    send_runs_until(runs, StreamEnd::of(deadline, STREAM_AGE_MAX_S, TOO_OLD_REMEDY), slot)
+/// Sends `runs` from a dedicated thread, which holds `slot` until it ends, for at most `age_max_s` seconds.
+pub(super) fn send(
+    runs: RunStream,
+    deadline: Option<Instant>,
+    age_max_s: u64,
+    slot: impl Send + 'static,
+) -> RunMessages {
+    send_runs_until(runs, StreamEnd::of(deadline, age_max_s, TOO_OLD_REMEDY), slot)
 }
 
 fn send_runs_until(runs: RunStream, end: StreamEnd, slot: impl Send + 'static) -> RunMessages {
@@ -81,6 +84,8 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+
+    const AGE_MAX_S: u64 = 600;
     use crate::columns::decode_runs;
     use crate::domain::{PublishedValue, Rate, Run, Timestamp};
     use crate::query::AnsweringLeg;
@@ -148,7 +153,7 @@ mod tests {
     async fn runs_before_a_damaged_block_are_sent_before_the_error() {
         let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let (streams, permit) = permit().await;
-        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), None, permit);
+        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), None, AGE_MAX_S, permit);
         assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);
         assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::DataLoss);
         assert!(messages.next().await.is_none());
@@ -170,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn disconnected_client_ends_the_stream() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), None, permit);
+        let mut messages = send(endless(&Arc::default()), None, AGE_MAX_S, permit);
         assert!(messages.next().await.unwrap().is_ok());
         drop(messages);
         wait_for_end(&streams).await;
@@ -187,10 +192,10 @@ mod tests {
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(StreamEnd::of(Some(soon()), STREAM_AGE_MAX_S, TOO_OLD_REMEDY), Code::DeadlineExceeded).await;
+        check(StreamEnd::of(Some(soon()), AGE_MAX_S, TOO_OLD_REMEDY), Code::DeadlineExceeded).await;
         let too_old = StreamEnd {
             at: Instant::now() + Duration::from_millis(30),
-            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S, remedy: TOO_OLD_REMEDY },
+            error: ServiceError::StreamTooOld { age_max_s: AGE_MAX_S, remedy: TOO_OLD_REMEDY },
         };
         check(too_old, Code::Aborted).await;
     }
@@ -198,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn deadline_ends_a_stream_that_is_read() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), Some(soon()), permit);
+        let mut messages = send(endless(&Arc::default()), Some(soon()), AGE_MAX_S, permit);
         let error = loop {
             match messages.next().await.unwrap() {
                 Ok(_) => {}

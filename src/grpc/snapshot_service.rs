@@ -10,22 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::blocking_stream::{StreamEnd, send_until};
-use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
 use crate::api::snapshot_request;
-use crate::api::{Rates, ServiceError};
+use crate::api::{Caller, CallerSlots, Rates, ServiceError};
 use crate::export::{ReceiverGone, produce};
 use crate::proto::v1;
 use crate::proto::v1::snapshot_service_server::SnapshotService;
 
-/// Maximum number of concurrent exports. Each holds a thread, a version of the store and a row group.
-const EXPORTS_MAX: usize = 4;
-/// Maximum number of concurrent exports of one client address.
-const CALLER_EXPORTS_MAX: usize = 3;
 /// Maximum number of chunks that are encoded before the client reads them.
 const CHUNKS_AHEAD_MAX: usize = 4;
-/// Maximum age of an export, seconds.
-const EXPORT_AGE_MAX_S: u64 = 3_600;
 /// How a client gets the data after the maximum age.
 const TOO_OLD_REMEDY: &str = "export in parts, by pair or by start_time and end_time, with known_time set to \
                               recorded_time";
@@ -39,7 +32,8 @@ pub struct SnapshotServiceImpl {
 impl SnapshotServiceImpl {
     /// Creates the service over the store that `rates` reads.
     pub fn new(rates: Arc<Rates>) -> Self {
-        Self { rates, exports: CallerSlots::new(EXPORTS_MAX, CALLER_EXPORTS_MAX) }
+        let exports = CallerSlots::new(rates.limits().exports_max);
+        Self { rates, exports }
     }
 }
 
@@ -61,7 +55,7 @@ impl SnapshotService for SnapshotServiceImpl {
         // This read only opens the snapshot. The thread of the stream reads the rows, without the time limit of a read.
         let snapshot =
             self.rates.read(move |reader| reader.clone().with_cancellation(cancel).snapshot(&query)).await?.answer;
-        let end = StreamEnd::of(deadline, EXPORT_AGE_MAX_S, TOO_OLD_REMEDY);
+        let end = StreamEnd::of(deadline, self.rates.limits().export_age_max_s, TOO_OLD_REMEDY);
         let messages = send_until(end, CHUNKS_AHEAD_MAX, slot, move |send_message| {
             let mut send_error = None;
             let outcome = produce(&snapshot, &request, &mut |message| {

@@ -219,7 +219,7 @@ mod tests {
         check(too_long, Code::DeadlineExceeded, "longer than 30 s", "");
         check(ServiceError::TooManyUnread, Code::ResourceExhausted, "earlier responses are unread", "retry in 2s");
         check(ServiceError::Unread { unread_max_s: 20 }, Code::Aborted, "did not read the stream for 20 s", "");
-        let too_many = ServiceError::TooManyWatchers { watchers_max: 5_000 };
+        let too_many = ServiceError::TooManyWatches { watches_max: 5_000 };
         check(too_many, Code::ResourceExhausted, "5000 watches", "retry in 2s");
         let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
         check(too_old, Code::Aborted, "reached its maximum age of 600 s; ask again", "");

@@ -10,20 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::encoded_rates::{EncodedRatesCache, WithRates};
-use crate::api::{Rates, ServiceError, WatchRequest, WatchStep, Watcher};
+use crate::api::{Caller, CallerSlot, CallerSlots, Rates, ServiceError, WatchRequest, WatchStep, Watcher};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::v1;
 use crate::query::SeriesFilter;
-
-/// Maximum number of concurrent watches. Each holds a few kilobytes, however slowly its client reads.
-pub(super) const WATCHERS_MAX: usize = 10_000;
 
 /// A message of a watch.
 pub(super) type WatchMessage = WithRates<v1::WatchLatestRatesResponse>;
@@ -32,27 +28,30 @@ pub(super) type WatchMessage = WithRates<v1::WatchLatestRatesResponse>;
 pub(super) struct Watches {
     rates: Arc<Rates>,
     cache: Arc<EncodedRatesCache>,
-    slots: Arc<Semaphore>,
-    watchers_max: usize,
+    slots: CallerSlots,
 }
 
 impl Watches {
-    /// Creates the state for at most `watchers_max` watches of `rates`. Encoded bytes come from `cache`.
-    pub(super) fn new(rates: Arc<Rates>, cache: Arc<EncodedRatesCache>, watchers_max: usize) -> Self {
-        Self { rates, cache, slots: Arc::new(Semaphore::new(watchers_max)), watchers_max }
+    /// Creates the state of the watches of `rates`. Encoded bytes come from `cache`.
+    pub(super) fn new(rates: Arc<Rates>, cache: Arc<EncodedRatesCache>) -> Self {
+        let slots = CallerSlots::new(rates.limits().watches_max);
+        Self { rates, cache, slots }
     }
 
     /// Starts a watch.
     ///
     /// # Errors
-    /// `InvalidArgument` if the request is invalid; `TooManyWatchers` if no slot is free; the error of
+    /// `InvalidArgument` if the request is invalid; `TooManyWatches` if no slot is free; the error of
     /// [`Rates::close_error`] if no more commits will come.
-    pub(super) fn open(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, ServiceError> {
+    pub(super) fn open(
+        &self,
+        request: &v1::WatchLatestRatesRequest,
+        caller: Option<Caller>,
+    ) -> Result<Watch, ServiceError> {
         let WatchRequest { filter, since_sequence, heartbeat_interval } = self.rates.watch_request(request)?;
         let latest_quotes_updates = self.rates.watch_latest_quotes()?;
-        let slot = Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::TooManyWatchers { watchers_max: self.watchers_max })?;
+        let watches_max = self.rates.limits().watches_max;
+        let slot = self.slots.take(caller).ok_or(ServiceError::TooManyWatches { watches_max })?;
         Ok(Watch {
             latest_quotes_updates: WatchStream::from_changes(latest_quotes_updates),
             state: State::Start { since_sequence },
@@ -86,7 +85,7 @@ pub(super) struct Watch {
     heartbeat: Pin<Box<Sleep>>,
     rates: Arc<Rates>,
     cache: Arc<EncodedRatesCache>,
-    _slot: OwnedSemaphorePermit,
+    _slot: CallerSlot,
 }
 
 impl Watch {

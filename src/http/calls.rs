@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
@@ -24,7 +25,7 @@ use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema};
 use super::short_forms;
-use crate::api::{PointReadTask, Rates, Read, ReadPermit, ReadTask, ServiceError};
+use crate::api::{Caller, Cost, PointReadTask, Rates, Read, ReadPermit, ReadTask, ServiceError};
 use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::query::Reader;
@@ -98,14 +99,9 @@ fn thousandths(quality: &str) -> u32 {
     digits.parse().ok().filter(|thousandths| *thousandths <= 1_000 && places.len() <= 3).unwrap_or(1_000)
 }
 
-/// Answers `call` for a query string and request headers.
-pub(super) async fn answer(
-    site: &Site,
-    call: Call,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Response<Body>, Problem> {
-    let request = CallRequest::new(site, call, query, headers)?;
+/// Answers `call` for a request without a body.
+pub(super) async fn answer(site: &Site, call: Call, request: &Parts) -> Result<Response<Body>, Problem> {
+    let request = CallRequest::new(site, call, request)?;
     match call {
         Call::Latest => request.latest().await,
         Call::Rate => request.read_point(|rates, request| rate_task(rates, &request), one_row).await,
@@ -173,6 +169,7 @@ fn convert_task(
 struct CallRequest<'a> {
     site: &'a Site,
     headers: &'a HeaderMap,
+    cost: Cost,
     /// The parameters that are fields of the call's request message.
     parameters: Parameters,
     snapshot: Snapshot,
@@ -219,7 +216,10 @@ fn response(encoded: EncodedResponse, permit: Option<ReadPermit>, (format, seque
 }
 
 impl<'a> CallRequest<'a> {
-    fn new(site: &'a Site, call: Call, query: Option<&str>, headers: &'a HeaderMap) -> Result<Self, Problem> {
+    fn new(site: &'a Site, call: Call, request: &'a Parts) -> Result<Self, Problem> {
+        let Parts { uri, headers, extensions, .. } = request;
+        let query = uri.query();
+        let cost = if call == Call::Compare { Cost::Expensive(Caller::of(extensions)) } else { Cost::Cheap };
         let mut parameters = Parameters::parse(query)?;
         let request = &site.schema.call(call).ok_or_else(|| internal_error(&"no such call"))?.request;
         short_forms::expand(&mut parameters, site.rates.now(), |name| request.field(name).is_some())?;
@@ -244,7 +244,7 @@ impl<'a> CallRequest<'a> {
             repeated: repeated.collect(),
             query: query.unwrap_or_default().to_owned(),
         };
-        Ok(Self { site, headers, snapshot: Snapshot::of(site, call, &parameters), parameters, writer })
+        Ok(Self { site, headers, cost, snapshot: Snapshot::of(site, call, &parameters), parameters, writer })
     }
 
     /// Parses the request message, and returns it with the tag of its response.
@@ -297,8 +297,8 @@ impl<'a> CallRequest<'a> {
             ControlFlow::Continue(begun) => begun,
             ControlFlow::Break(response) => return Ok(response),
         };
-        let writer = self.writer;
-        let read = rates.read(move |reader| {
+        let (cost, writer) = (self.cost, self.writer);
+        let read = rates.read_at_cost(cost, move |reader| {
             let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
         });

@@ -5,23 +5,28 @@
 //! **Invariants**: a handshake, the head of a request and an unread response are limited in time, with both protocols. At
 //! shutdown, the connection ends after the responses in progress.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::counted::CountedBody;
 use super::responses::Responses;
 use crate::access::Peer;
+use crate::api::Caller;
+use crate::incoming::{Calls, SlotLimits};
+use crate::network::network;
 use crate::tls::Stream;
 
 /// Maximum size of a request's head: the smallest limit that hyper accepts.
@@ -41,23 +46,56 @@ const CHECKS: u32 = 4;
 /// The limits of a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Maximum number of open connections, without overflow slots.
-    pub connections_max: usize,
+    /// Maximum number of open connections, in total and from one address, without overflow slots.
+    pub slots: SlotLimits,
     /// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
     pub head_timeout: Duration,
     /// Maximum time that a client may leave a response unread.
     pub unread_timeout: Duration,
 }
 
-/// Serves `router` on a connection until it ends. A connection without `keep_alive` serves one request.
+/// The settings of connections of one kind, regular or overflow.
+#[derive(Clone)]
+pub(super) struct Kind {
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    /// Whether a connection may send more than one request.
+    pub(super) keep_alive: bool,
+}
+
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct Answers {
+    router: Router,
+    peer: Peer,
+    /// Counts the requests in progress; `None` without a slot.
+    calls: Option<Calls>,
+}
+
+impl Answers {
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        let call = self.calls.as_ref().map(Calls::begin);
+        if let Some(address) = self.peer.address {
+            request.extensions_mut().insert(Caller(network(address)));
+        }
+        request.extensions_mut().insert(self.peer);
+        let response = self.router.oneshot(request).await?;
+        Ok(match call {
+            Some(call) => response.map(|inner| CountedBody::body(inner, call)),
+            None => response,
+        })
+    }
+}
+
+/// Serves a connection until it ends. `calls` counts its requests in progress.
 pub(super) async fn serve(
     mut stream: Stream,
     mut peer: Peer,
-    router: Router,
-    limits: Limits,
-    keep_alive: bool,
+    kind: Kind,
+    calls: Option<Calls>,
     draining: CancellationToken,
 ) {
+    let Kind { router, limits, keep_alive } = kind;
     match timeout(limits.head_timeout, stream.handshake()).await {
         Ok(Ok(())) => {}
         // The stream has logged the error.
@@ -68,25 +106,16 @@ pub(super) async fn serve(
     peer.is_tls = handshaken.is_some();
     let handshaken = handshaken.unwrap_or_default();
     peer.subject = handshaken.subject;
+    let answers = Answers { router, peer, calls };
     if handshaken.is_http2 {
-        serve_http2(stream, peer, router, limits, keep_alive, draining).await;
+        serve_http2(stream, answers, limits, keep_alive, draining).await;
     } else {
-        serve_http1(stream, peer, router, limits, keep_alive, draining).await;
+        serve_http1(stream, answers, limits, keep_alive, draining).await;
     }
 }
 
-async fn serve_http1(
-    stream: Stream,
-    peer: Peer,
-    router: Router,
-    limits: Limits,
-    keep_alive: bool,
-    draining: CancellationToken,
-) {
-    let service = router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    });
+async fn serve_http1(stream: Stream, answers: Answers, limits: Limits, keep_alive: bool, draining: CancellationToken) {
+    let service = service_fn(move |request| answers.clone().answer(request));
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
     let mut connection = pin!(
@@ -96,7 +125,7 @@ async fn serve_http1(
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service))
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -110,21 +139,12 @@ async fn serve_http1(
     }
 }
 
-async fn serve_http2(
-    stream: Stream,
-    peer: Peer,
-    router: Router,
-    limits: Limits,
-    keep_alive: bool,
-    draining: CancellationToken,
-) {
+async fn serve_http2(stream: Stream, answers: Answers, limits: Limits, keep_alive: bool, draining: CancellationToken) {
     let responses = Responses::default();
     let begun = responses.clone();
-    let service = tower::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let response = begun.begin();
-        let answer = router.clone().oneshot(request);
-        async move { answer.await.map(|answer: Response<Body>| answer.map(|body| response.body(body))) }
+    let service = service_fn(move |request| {
+        let (response, answer) = (begun.begin(), answers.clone().answer(request));
+        async move { answer.await.map(|answer| answer.map(|body| response.body(body))) }
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
@@ -135,7 +155,7 @@ async fn serve_http2(
             .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service))
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     let mut checks = interval(limits.head_timeout.min(limits.unread_timeout) / CHECKS);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,7 +1,8 @@
 //! The connections of plain HTTP: their limits, timeouts and shutdown.
 //!
-//! **Invariants**: at most [`Limits::connections_max`] connections are open, plus [`OVERFLOW_SLOTS_MAX`] short
-//! connections. On a short connection, the server answers a health check, and sends 503 for any other request. Any
+//! **Invariants**: at most [`Limits::slots`] connections are open, in total and from one address, plus
+//! [`OVERFLOW_SLOTS_MAX`] short connections. Beyond a limit, an idle connection gives way to the new one; if no connection
+//! is idle, the new one becomes a short connection. On a short connection, the server answers a health check, and sends 503 for any other request. Any
 //! further connection is closed before the server reads a byte from it. A client that sends the head of a request too
 //! slowly, or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the
 //! response in progress.
@@ -17,10 +18,10 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Limits};
+use super::connection::{self, Kind, Limits};
 use super::security::OverflowSlot;
 use crate::access::Peer;
-use crate::incoming::Incoming;
+use crate::incoming::{ConnectionSlots, Incoming, SlotLimits};
 use crate::tls::Acceptor;
 
 /// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
@@ -35,46 +36,29 @@ const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum time that a client may leave a response unread.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
-
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// Returns the limits of the server. `address_max` is the configured number of connections from one address.
+    pub fn new(address_max: Option<usize>) -> Self {
         let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
         let connections_max = files.map_or(CONNECTIONS_MAX, |files| CONNECTIONS_MAX.min(files / 4));
-        Self { connections_max, head_timeout: HEAD_TIMEOUT, unread_timeout: UNREAD_TIMEOUT }
+        let slots = SlotLimits::new(connections_max, address_max);
+        Self { slots, head_timeout: HEAD_TIMEOUT, unread_timeout: UNREAD_TIMEOUT }
     }
 }
 
-/// Connection slots of one kind, regular or overflow, with the settings of their connections.
-#[derive(Clone)]
-struct ConnectionSlots {
-    free: Arc<Semaphore>,
-    router: Router,
-    limits: Limits,
-    /// Whether a connection may send more than one request.
-    keep_alive: bool,
+/// Returns the settings of regular connections, then those of overflow connections.
+fn kinds(router: Router, limits: Limits) -> [Kind; 2] {
+    let brief = Limits {
+        head_timeout: limits.head_timeout.min(OVERFLOW_TIMEOUT),
+        unread_timeout: limits.unread_timeout.min(OVERFLOW_TIMEOUT),
+        ..limits
+    };
+    let overflow = router.clone().layer(Extension(OverflowSlot));
+    [Kind { router, limits, keep_alive: true }, Kind { router: overflow, limits: brief, keep_alive: false }]
 }
 
-impl ConnectionSlots {
-    /// Returns the regular slots, then the overflow slots.
-    fn new(router: Router, limits: Limits) -> [Self; 2] {
-        let slots = |count, router, limits, keep_alive| Self {
-            free: Arc::new(Semaphore::new(count)),
-            router,
-            limits,
-            keep_alive,
-        };
-        let brief = Limits {
-            head_timeout: limits.head_timeout.min(OVERFLOW_TIMEOUT),
-            unread_timeout: limits.unread_timeout.min(OVERFLOW_TIMEOUT),
-            ..limits
-        };
-        let overflow = slots(OVERFLOW_SLOTS_MAX, router.clone().layer(Extension(OverflowSlot)), brief, false);
-        [slots(limits.connections_max, router, limits, true), overflow]
-    }
-}
-
-/// Serves `router` on `listener`, whose connections `acceptor` wraps, until `draining` is cancelled and every response in progress is sent. Dropping the
-/// future earlier closes all connections.
+/// Serves `router` on `listener`, whose connections `acceptor` wraps, until `draining` is cancelled and every response
+/// in progress is sent. Dropping the future earlier closes all connections.
 pub async fn serve(
     listener: TcpListener,
     acceptor: Acceptor,
@@ -82,7 +66,9 @@ pub async fn serve(
     limits: Limits,
     draining: CancellationToken,
 ) {
-    let slots = ConnectionSlots::new(router, limits);
+    let [regular, overflow] = kinds(router, limits);
+    let slots = ConnectionSlots::new("plain HTTP", limits.slots);
+    let overflow_slots = Arc::new(Semaphore::new(OVERFLOW_SLOTS_MAX));
     let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -91,21 +77,25 @@ pub async fn serve(
             () = draining.cancelled() => break,
             Some(_) = connections.join_next() => continue,
         };
-        let free = slots
-            .iter()
-            .find_map(|slots| Arc::clone(&slots.free).try_acquire_owned().ok().map(|permit| (slots, permit)));
-        if let Some((slots, permit)) = free {
-            let peer = Peer { address: Some(peer.ip()), ..Peer::default() };
-            let ConnectionSlots { router, limits, keep_alive, .. } = slots.clone();
+        let client = Peer { address: Some(peer.ip()), ..Peer::default() };
+        if let Some(slot) = slots.take(peer.ip()) {
             let stream = acceptor.accept(stream);
-            let connection = connection::serve(stream, peer, router, limits, keep_alive, draining.clone());
+            let connection = connection::serve(stream, client, regular.clone(), Some(slot.calls()), draining.clone());
+            connections.spawn(async move {
+                tokio::select! {
+                    () = connection => {}
+                    () = slot.close_token().cancelled() => {}
+                }
+            });
+        } else if let Ok(permit) = Arc::clone(&overflow_slots).try_acquire_owned() {
+            let stream = acceptor.accept(stream);
+            let connection = connection::serve(stream, client, overflow.clone(), None, draining.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
             });
         } else {
-            let count = limits.connections_max;
-            tracing::debug!(%peer, "connection closed: all {count} slots and the overflow slots are in use");
+            tracing::debug!(%peer, "connection closed: all slots and the overflow slots are in use");
         }
     }
     drop(incoming);
@@ -153,7 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn slow_request_head_times_out() {
-        let limits = Limits { connections_max: 8, head_timeout: SOON, unread_timeout: LATE };
+        let limits =
+            Limits { slots: SlotLimits { total_max: 8, address_max: 8 }, head_timeout: SOON, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         for begun in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -178,11 +169,14 @@ mod tests {
 
     #[tokio::test]
     async fn unread_response_times_out() {
-        let limits = Limits { connections_max: 1, head_timeout: LATE, unread_timeout: SOON };
+        let limits =
+            Limits { slots: SlotLimits { total_max: 1, address_max: 1 }, head_timeout: LATE, unread_timeout: SOON };
         let (address, _drain, _serving) = start(limits).await;
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        // The connection slot becomes free although the client has read no byte.
+        // The first byte shows that the response has begun: before, the connection would give way at once.
+        assert!(client.read_u8().await.is_ok());
+        // The connection slot becomes free although the client has not read the rest.
         for attempt in 0.. {
             let mut other = TcpStream::connect(address).await.unwrap();
             let _ = other.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
@@ -204,12 +198,13 @@ mod tests {
 
     #[tokio::test]
     async fn connection_beyond_limit_gets_503_except_for_health_checks() {
-        let limits = Limits { connections_max: 2, head_timeout: LATE, unread_timeout: LATE };
+        let limits =
+            Limits { slots: SlotLimits { total_max: 2, address_max: 2 }, head_timeout: LATE, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         let mut open = Vec::new();
         for _ in 0..2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            stream.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             assert!(stream.read_u8().await.is_ok());
             open.push(stream);
         }
@@ -236,8 +231,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn idle_connections_give_way_and_a_connection_with_a_request_does_not() {
+        let limits =
+            Limits { slots: SlotLimits { total_max: 8, address_max: 4 }, head_timeout: LATE, unread_timeout: LATE };
+        let (address, _drain, _serving) = start(limits).await;
+        let mut reading = TcpStream::connect(address).await.unwrap();
+        reading.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert!(reading.read_u8().await.is_ok());
+        // Far more idle connections than the listener has slots. Each gives way to a later one.
+        let mut idle = Vec::new();
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'H');
+            idle.push(stream);
+        }
+        for path in ["/", "/healthz"] {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        assert!(rest(&mut idle[0]).await.ends_with("here"), "the oldest idle connection is closed");
+        let large = rest(&mut reading).await;
+        assert!(large.len() >= 64 << 20, "the response in progress has {} bytes", large.len());
+    }
+
+    #[tokio::test]
     async fn draining_waits_for_response_in_progress_but_not_for_idle_connection() {
-        let limits = Limits { connections_max: 8, head_timeout: LATE, unread_timeout: LATE };
+        let limits =
+            Limits { slots: SlotLimits { total_max: 8, address_max: 8 }, head_timeout: LATE, unread_timeout: LATE };
         let (address, drain, serving) = start(limits).await;
         let _idle = TcpStream::connect(address).await.unwrap();
         let mut asking = TcpStream::connect(address).await.unwrap();

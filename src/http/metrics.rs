@@ -16,7 +16,6 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use super::Site;
-use super::page::LIVE_STREAMS_MAX;
 use crate::domain::{Source, Timestamp};
 use crate::ingest::Ingest;
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
@@ -63,12 +62,17 @@ impl Scraped {
 
     /// Returns the metrics in Prometheus' text format. `live_streams` is the number of open streams of live updates.
     /// Blocks the thread.
-    fn text(&self, ingest: &Ingest, sources: &SourceTable, live_streams: usize) -> Result<String, prometheus::Error> {
+    fn text(
+        &self,
+        ingest: &Ingest,
+        (sources, now): (&SourceTable, Timestamp),
+        live_streams: usize,
+    ) -> Result<String, prometheus::Error> {
         // Updates the gauge of queued ticks.
         ingest.metrics();
         let view = ingest.view();
         let mut readings = Readings::default();
-        add_server(&mut readings, &view, ingest.poisoned().is_none());
+        add_server(&mut readings, &view, ingest.poisoned().is_none(), now);
         readings.add(
             "silkrate_live_streams",
             "Open streams of live updates of the web page. The windows of a browser share a stream.",
@@ -107,7 +111,7 @@ fn as_double(number: u64) -> f64 {
     number as f64
 }
 
-fn add_server(readings: &mut Readings, view: &View, is_writing: bool) {
+fn add_server(readings: &mut Readings, view: &View, is_writing: bool, now: Timestamp) {
     let one = |value: f64| vec![(Vec::new(), value)];
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     readings.add("silkrate_build_info", "Always 1; the label has the version.", vec![(version, 1.0)]);
@@ -121,6 +125,12 @@ fn add_server(readings: &mut Readings, view: &View, is_writing: bool) {
         "silkrate_recorded_timestamp_seconds",
         "Recorded time of the newest visible commit.",
         one(seconds(view.commit.recorded_time)),
+    );
+    let ahead_us = view.commit.recorded_time.micros_since(now).max(0);
+    readings.add(
+        "silkrate_recorded_time_ahead_seconds",
+        "Time by which the newest recorded time is ahead of the clock; 0 if it is not ahead.",
+        one(std::time::Duration::from_micros(ahead_us.unsigned_abs()).as_secs_f64()),
     );
     if let Some(time) = view.latest_quotes.last_ingest_time {
         readings.add(
@@ -233,8 +243,8 @@ fn add_followed(readings: &mut Readings, sources: &SourceTable) {
 
 /// `GET /metrics`.
 pub(super) async fn scrape(State(site): State<Site>) -> Response {
-    let live_streams = LIVE_STREAMS_MAX.saturating_sub(site.live_streams.available_permits());
-    let read = move || site.scraped.text(&site.ingest, site.rates.sources(), live_streams);
+    let live_streams = site.live_streams.taken();
+    let read = move || site.scraped.text(&site.ingest, (site.rates.sources(), site.rates.now()), live_streams);
     let answer = tokio::task::spawn_blocking(read).await;
     match answer {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),

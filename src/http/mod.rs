@@ -9,6 +9,7 @@ mod body;
 mod calls;
 mod connection;
 mod cookie;
+mod counted;
 mod csv;
 mod csv_cells;
 mod descriptors;
@@ -35,15 +36,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawQuery, State};
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, Response, StatusCode, Uri};
+use axum::http::{Response, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 
 use crate::access::Access;
-use crate::api::Rates;
+use crate::api::{CallerSlots, Rates};
 use crate::domain::{Source, truncate_for_display};
 use crate::ingest::Ingest;
 
@@ -56,7 +57,6 @@ use problem::Problem;
 use schema::{Call, Schema};
 pub use security::Origins;
 pub use streaming::STREAM_HEADERS;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The settings of plain HTTP.
@@ -87,7 +87,7 @@ pub struct Site {
     documents: Documents,
     latest_bodies: Arc<LatestBodies>,
     /// A permit for each stream of live updates that may be opened.
-    live_streams: Arc<Semaphore>,
+    live_streams: CallerSlots,
 }
 
 #[derive(Clone)]
@@ -113,6 +113,7 @@ impl Site {
         let mut hasher = DefaultHasher::new();
         (&settings.frankfurter_source, rates.rules(), rates.sources()).hash(&mut hasher);
         rates.currencies().iter().for_each(|currency| currency.hash(&mut hasher));
+        let live_streams = CallerSlots::new(rates.limits().live_pages_max);
         Ok(Self {
             rates,
             ingest,
@@ -126,7 +127,7 @@ impl Site {
             },
             schema: Arc::new(schema),
             latest_bodies: Arc::default(),
-            live_streams: Arc::new(Semaphore::new(page::LIVE_STREAMS_MAX)),
+            live_streams,
         })
     }
 }
@@ -136,18 +137,9 @@ pub fn router(site: Site) -> Router {
     let mut router = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
     router = router.route("/metrics", get(metrics::scrape));
     for call in Call::ALL {
-        let answer =
-            async move |State(site): State<Site>, RawQuery(query): RawQuery, headers: HeaderMap| match calls::answer(
-                &site,
-                call,
-                query.as_deref(),
-                &headers,
-            )
-            .await
-            {
-                Ok(response) => response,
-                Err(problem) => problem.into_response(),
-            };
+        let answer = async move |State(site): State<Site>, request: Request| {
+            calls::answer(&site, call, &request.into_parts().0).await.unwrap_or_else(Problem::into_response)
+        };
         router = router.route(&format!("/v1/{}", call.name()), get(answer));
     }
     for path in frankfurter::PATHS {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: every tick of the batch is counted exactly once, and a refused tick does not affect other ticks.
 
+use super::new_series::Allowance;
 use super::{Batch, BatchTick, ConflictPolicy, HeldBatchTick, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
 use crate::store::{Admitted, Quarantine, QuarantineLimit, StoreError, UpsertError, Upserted, WriteTransaction};
@@ -15,13 +16,13 @@ pub(super) struct Applied {
     pub(super) held: Vec<HeldBatchTick>,
 }
 
-/// Applies a batch to `transaction`.
-pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> Applied {
+/// Applies a batch to `transaction`. `allowance` limits the new series.
+pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch, allowance: &mut Allowance) -> Applied {
     let savepoint = batch.validate_only.then(|| transaction.savepoint(batch.groups.iter().map(|group| &group.series)));
     let revise = batch.conflict_policy == ConflictPolicy::Revise;
     let mut applied = Applied { summary: Summary::default(), refusals: batch.refusals, held: Vec::new() };
     for group in batch.groups {
-        applied.apply_group(transaction, group, revise);
+        applied.apply_group(transaction, group, revise, allowance);
     }
     applied.refusals.sort_by_key(|refusal| refusal.index);
     applied.held.sort_by_key(|held| held.index);
@@ -34,7 +35,22 @@ pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> App
 }
 
 impl Applied {
-    fn apply_group(&mut self, transaction: &mut WriteTransaction<'_>, mut group: SeriesTicks, revise: bool) {
+    fn apply_group(
+        &mut self,
+        transaction: &mut WriteTransaction<'_>,
+        mut group: SeriesTicks,
+        revise: bool,
+        allowance: &mut Allowance,
+    ) {
+        if let Err((reason, message)) = allowance.check(transaction, &group.series) {
+            self.refusals.extend(group.ticks.iter().map(|tick| Refusal {
+                index: tick.index,
+                reason,
+                message: message.clone(),
+                stored: None,
+            }));
+            return;
+        }
         // Sorting by time keeps late ticks of one block together. The sort is stable: if ticks are equal, the first one
         // counts as new and the others count as known.
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
@@ -141,7 +157,10 @@ pub(super) fn explain_upsert(
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
-            format!("{series} would exceed the series limit of this store; raise --series-max, or check the source"),
+            format!(
+                "{series} would exceed the series limit of this store; check the source, archive sources that are \
+                 mistaken, or raise --series-max"
+            ),
         ),
         UpsertError::QuarantineFull(limit) => (
             RefusalReason::QuarantineFull,
@@ -184,10 +203,10 @@ fn quarantine_full_text(limit: QuarantineLimit) -> String {
         QuarantineLimit::Series => {
             (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send the tick again")
         }
-        QuarantineLimit::Store => (Quarantine::HELD_MAX, "are held", "release or discard some and send the tick again"),
-        QuarantineLimit::Listed => {
-            (Quarantine::LISTED_MAX, "were held so far", "correct the source, or raise --quarantine-factor for it")
+        QuarantineLimit::Source => {
+            (Quarantine::SOURCE_HELD_MAX, "of this source are held", "release or discard some and send the tick again")
         }
+        QuarantineLimit::Store => (Quarantine::HELD_MAX, "are held", "release or discard some and send the tick again"),
     };
     format!("{count} ticks {what}, which is the limit; {remedy}")
 }

@@ -213,7 +213,7 @@ impl<'a> BatchBuilder<'a> {
     pub fn finish(mut self, conflict_policy: ConflictPolicy, validate_only: bool) -> Batch {
         // A series without a valid tick must not be created.
         self.groups.retain(|group| !group.ticks.is_empty());
-        Batch { groups: self.groups, refusals: self.refusals, conflict_policy, validate_only }
+        Batch { groups: self.groups, refusals: self.refusals, conflict_policy, validate_only, caller: None }
     }
 
     fn add(&mut self, index: u32, validated: Result<(SeriesSlot, Timestamp, PublishedValue), Problem>) {

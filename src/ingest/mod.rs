@@ -8,12 +8,14 @@ mod archive;
 mod bank_table;
 pub mod batch;
 mod fan_out;
+mod new_series;
 mod page;
 mod quarantine;
 mod writer;
 
 pub use archive::{ArchiveError, ArchiveReport, ArchiveRequest};
 pub use fan_out::FanOut;
+pub use new_series::NewSeriesLimits;
 pub use page::{PageBatch, advise_time};
 pub use quarantine::{DecisionReport, DecisionRequest, QuarantineRules};
 
@@ -74,6 +76,8 @@ pub enum RefusalReason {
     TooManySeries,
     /// The tick must be held in quarantine, and the quarantine is full.
     QuarantineFull,
+    /// The caller has created the maximum number of new series or new sources of a day.
+    CallerLimit,
 }
 
 impl RefusalReason {
@@ -95,6 +99,7 @@ impl RefusalReason {
             Self::Truncated => "truncated",
             Self::TooManySeries => "too_many_series",
             Self::QuarantineFull => "quarantine_full",
+            Self::CallerLimit => "caller_limit",
         }
     }
 }
@@ -146,6 +151,9 @@ pub struct Batch {
     pub conflict_policy: ConflictPolicy,
     /// If true, the response is the same as for a stored batch, but nothing is stored.
     pub validate_only: bool,
+    /// Who sent the batch, such as `the token 'feeder'`, for the limits on new series; none for ticks that the server
+    /// itself reads.
+    pub caller: Option<Arc<str>>,
 }
 
 impl Batch {
@@ -402,14 +410,27 @@ pub struct Running {
 }
 
 impl Running {
+    /// Opens the store with [`Running::open_limited`], without limits on new series of one caller.
+    ///
+    /// # Errors
+    /// As of [`Running::open_limited`].
+    pub fn open(
+        options: StoreOptions,
+        limits: QueueLimits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, FanOut), StoreError> {
+        Self::open_limited(options, limits, NewSeriesLimits::default(), clock)
+    }
+
     /// Opens the store, commits changes of quotes that became due while the store was closed, and starts the writer
     /// thread. Watchers are notified only while the returned [`FanOut`] runs. Blocks.
     ///
     /// # Errors
     /// Returns a [`StoreError`] if the store cannot be opened, the commit fails or the thread cannot be started.
-    pub fn open(
+    pub fn open_limited(
         options: StoreOptions,
         limits: QueueLimits,
+        new_series: NewSeriesLimits,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, FanOut), StoreError> {
         let mut store = Store::open(options, clock.now())?;
@@ -426,7 +447,7 @@ impl Running {
             limits,
             metrics: IngestMetrics::default(),
         });
-        let writer = writer::start(store, queued, Arc::clone(&shared), watchers, clock)
+        let writer = writer::start(store, queued, Arc::clone(&shared), (watchers, clock, new_series))
             .map_err(|error| StoreError::io("cannot start the writer thread", &error))?;
         Ok((Self { ingest: Ingest { queue, shared }, writer }, fan_out))
     }

@@ -138,7 +138,7 @@ mod tests {
 
     /// Commits ticks, given by series, second and rate. Returns the log lines.
     fn admit(store: &mut Store, ticks: &[(&SeriesKey, i64, &str)]) -> Vec<String> {
-        let before = store.quarantine().count() as u64;
+        let before = store.quarantine().last_id();
         let mut transaction = store.begin(Timestamp::from_micros(0));
         for (key, second, rate) in ticks {
             let series = transaction.series(key).unwrap();

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::notify;
+use super::new_series::{NewSeriesCounts, NewSeriesLimits};
 use super::quarantine::{explain_decision, held_lines};
 use super::{
     ArchiveError, ArchiveReport, ArchiveRequest, ConflictPolicy, DecisionReport, IngestError, IngestReport, Message,
@@ -41,8 +42,7 @@ pub(super) fn start(
     store: Store,
     queue: Receiver<Message>,
     shared: Arc<Shared>,
-    watchers: watch::Sender<Arc<LatestQuotes>>,
-    clock: Arc<dyn Clock>,
+    (watchers, clock, new_series): (watch::Sender<Arc<LatestQuotes>>, Arc<dyn Clock>, NewSeriesLimits),
 ) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
     let poison = PoisonOnPanic(Arc::clone(&shared));
     let writer = Writer {
@@ -52,6 +52,7 @@ pub(super) fn start(
         shared,
         watchers: Some(watchers),
         clock,
+        new_series: NewSeriesCounts::new(new_series),
         failure: None,
         lacks_checkpoint_room: false,
         files_checked: Instant::now(),
@@ -81,6 +82,7 @@ struct Writer {
     /// Sender to the fan-out; none after writing has stopped.
     watchers: Option<watch::Sender<Arc<LatestQuotes>>>,
     clock: Arc<dyn Clock>,
+    new_series: NewSeriesCounts,
     /// The error after which writing stopped.
     failure: Option<StoreError>,
     /// Whether the last due checkpoint was skipped because the disk was nearly full.
@@ -203,13 +205,19 @@ impl Writer {
             return;
         }
         let started = Instant::now();
-        let held_before = self.store.quarantine().count() as u64;
-        let mut transaction = self.store.begin(self.clock.now());
+        let held_before = self.store.quarantine().last_id();
+        let now = self.clock.now();
+        let mut transaction = self.store.begin(now);
         let mut batches: Vec<(Reply, Applied)> = Vec::with_capacity(group.batches.len());
         while transaction.mutable_segment_count() < COMMIT_MUTABLE_SEGMENTS
             && let Some(pending) = group.batches.pop_front()
         {
-            batches.push((pending.reply, apply(&mut transaction, pending.batch)));
+            let mut allowance = self.new_series.allowance(pending.batch.caller.clone(), now);
+            let is_stored = !pending.batch.validate_only;
+            batches.push((pending.reply, apply(&mut transaction, pending.batch, &mut allowance)));
+            if is_stored {
+                self.new_series.keep(&allowance);
+            }
         }
         let record = |pending: PendingPoll| (pending.reply, transaction.record_poll(&pending.poll));
         let polls: Vec<(PollReply, Result<(), PollRefused>)> = group.polls.drain(..).map(record).collect();
@@ -455,9 +463,9 @@ fn count_decided(metrics: &IngestMetrics, verdict: Verdict, decided: &[(Decided,
     }
 }
 
-/// Logs the ticks that a commit put into quarantine. `before` is the number of ticks in quarantine before the commit.
+/// Logs the ticks that a commit put into quarantine. `before` is the greatest id before the commit.
 fn log_held(quarantine: &Quarantine, before: u64) {
-    if quarantine.count() as u64 == before {
+    if quarantine.last_id() == before {
         return;
     }
     for line in held_lines(quarantine, before) {

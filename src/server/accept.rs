@@ -1,7 +1,8 @@
 //! The gRPC connections that a listener accepts, and their limits.
 //!
-//! **Invariant**: at most the configured number of connections is open. A connection beyond that limit is closed before
-//! the server reads a byte from it. A connection is also closed if it does not send its first bytes in time, or if a
+//! **Invariant**: at most the configured number of connections is open, in total and from one address. Beyond a limit,
+//! an idle connection gives way to the new one; if no connection is idle, the new one is closed before the server reads a
+//! byte from it. A connection is also closed if it does not send its first bytes in time, or if a
 //! response on it stays unread for too long.
 
 use std::future::Future as _;
@@ -13,14 +14,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use super::send_buffer::{ConnectionBuffer, SendBuffer, SendBuffers};
-use crate::incoming::Incoming;
+use crate::incoming::{ConnectionSlots, Incoming, Slot, SlotLimits};
 use crate::tls::{self, Acceptor};
 
 /// Maximum time until a connection has sent its first bytes, a TLS handshake included. Keep-alive and other timeouts apply only after these
@@ -32,7 +32,7 @@ const OPENING_BYTES: usize = 24;
 /// The stream of accepted connections, with a limit on open connections.
 pub(super) struct Accepted {
     incoming: Incoming,
-    permits: Arc<Semaphore>,
+    slots: ConnectionSlots,
     send_buffers: Arc<SendBuffers>,
     acceptor: Acceptor,
 }
@@ -40,12 +40,12 @@ pub(super) struct Accepted {
 impl Accepted {
     pub(super) fn new(
         listener: TcpListener,
-        connections_max: usize,
+        limits: SlotLimits,
         send_buffers: Arc<SendBuffers>,
         acceptor: Acceptor,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(connections_max));
-        Self { incoming: Incoming::new(listener), permits, send_buffers, acceptor }
+        let slots = ConnectionSlots::new("gRPC", limits);
+        Self { incoming: Incoming::new(listener), slots, send_buffers, acceptor }
     }
 }
 
@@ -54,25 +54,25 @@ impl Stream for Accepted {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while let Some((stream, peer)) = ready!(Pin::new(&mut self.incoming).poll_next(context)) {
-            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            if let Some(slot) = self.slots.take(peer.ip()) {
                 let stream = self.acceptor.accept(stream);
-                let send_buffer = self.send_buffers.connection(Some(peer.ip()));
-                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, send_buffer))));
+                let send_buffer = self.send_buffers.connection(Some(peer.ip()), Some(&slot));
+                return Poll::Ready(Some(Ok(Connection::new(stream, slot, OPENING_TIME_MAX, send_buffer))));
             }
-            tracing::warn!(%peer, "connection closed: the limit of --max-connections is reached");
         }
         Poll::Ready(None)
     }
 }
 
-/// A connection with its permit.
+/// A connection with its slot.
 pub(super) struct Connection {
     stream: tls::Stream,
     opening: Option<Opening>,
     send_buffer: ConnectionBuffer,
-    /// Completes once a response on this connection has been unread for too long.
+    /// Completes once a response on this connection has been unread for too long, or once this connection gives way to
+    /// another.
     close_requested: Pin<Box<WaitForCancellationFutureOwned>>,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// The state of a connection before its first [`OPENING_BYTES`] have arrived.
@@ -82,16 +82,11 @@ struct Opening {
 }
 
 impl Connection {
-    fn new(
-        stream: tls::Stream,
-        permit: OwnedSemaphorePermit,
-        opening_time: Duration,
-        send_buffer: Arc<SendBuffer>,
-    ) -> Self {
+    fn new(stream: tls::Stream, slot: Slot, opening_time: Duration, send_buffer: Arc<SendBuffer>) -> Self {
         let opening = Opening { missing_bytes: OPENING_BYTES, deadline: Box::pin(sleep(opening_time)) };
         let close_requested = Box::pin(send_buffer.close_token.clone().cancelled_owned());
         let send_buffer = ConnectionBuffer(send_buffer);
-        Self { stream, opening: Some(opening), send_buffer, close_requested, _permit: permit }
+        Self { stream, opening: Some(opening), send_buffer, close_requested, _slot: slot }
     }
 }
 
@@ -167,20 +162,20 @@ mod tests {
 
     const OPENING: Duration = Duration::from_millis(50);
 
-    async fn connected() -> (TcpStream, Connection, Arc<Semaphore>) {
+    async fn connected() -> (TcpStream, Connection, ConnectionSlots) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        let permits = Arc::new(Semaphore::new(1));
-        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-        let stream = Acceptor::default().accept(stream);
-        (client, Connection::new(stream, permit, OPENING, Arc::<SendBuffers>::default().connection(None)), permits)
+        let (stream, peer) = listener.accept().await.unwrap();
+        let slots = ConnectionSlots::new("gRPC", SlotLimits { total_max: 1, address_max: 1 });
+        let slot = slots.take(peer.ip()).unwrap();
+        let send_buffer = Arc::<SendBuffers>::default().connection(None, Some(&slot));
+        (client, Connection::new(Acceptor::default().accept(stream), slot, OPENING, send_buffer), slots)
     }
 
     #[tokio::test]
     async fn connection_without_first_bytes_times_out() {
         for sent in [&b""[..], b"P"] {
-            let (mut client, mut connection, _permits) = connected().await;
+            let (mut client, mut connection, _slots) = connected().await;
             client.write_all(sent).await.unwrap();
             let read = connection.read_exact(&mut [0; OPENING_BYTES]).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -189,10 +184,20 @@ mod tests {
 
     #[tokio::test]
     async fn connection_may_be_silent_after_first_bytes() {
-        let (mut client, mut connection, _permits) = connected().await;
+        let (mut client, mut connection, _slots) = connected().await;
         client.write_all(&[b'P'; OPENING_BYTES]).await.unwrap();
         connection.read_exact(&mut [0; OPENING_BYTES]).await.unwrap();
         let waiting = tokio::time::timeout(OPENING * 4, connection.read_u8()).await;
         assert!(waiting.is_err(), "{waiting:?}");
+    }
+
+    #[tokio::test]
+    async fn idle_connection_ends_when_it_gives_way() {
+        let (mut client, mut connection, slots) = connected().await;
+        client.write_all(&[b'P'; OPENING_BYTES]).await.unwrap();
+        connection.read_exact(&mut [0; OPENING_BYTES]).await.unwrap();
+        let other = slots.take(client.local_addr().unwrap().ip());
+        assert!(other.is_some());
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -22,6 +22,12 @@ use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, Pa
 /// Maximum number of refusals of one file that are logged one by one. The log counts the others.
 const LOGGED_REFUSALS_MAX: usize = 20;
 
+/// Checks that a file can be opened and is not a directory. A pipe such as `/dev/stdin` is not read.
+pub(super) fn check_readable(file: &Path) -> io::Result<()> {
+    let is_directory = File::open(file)?.metadata()?.is_dir();
+    if is_directory { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+}
+
 /// The reason why a file was skipped.
 #[derive(Debug, Error)]
 enum LoadError {

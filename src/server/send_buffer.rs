@@ -7,7 +7,8 @@
 //!
 //! **Invariant**: the unsent bytes are at most [`TOTAL_BYTES_MAX`] in total, [`CALLER_BYTES_MAX`] for one address and
 //! [`CONNECTION_BYTES_MAX`] for one connection. Exception: a response of any size may be unsent if its connection has
-//! no other unsent response. The unsent responses to one address hold at most [`CALLER_PERMITS_MAX`] read permits.
+//! no other unsent response. The unsent responses to one address hold at most three quarters of
+//! the read permits; beyond that, a read releases its permit when its bytes are encoded.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,17 +30,15 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::access::Peer;
-use crate::api::{READS_MAX, ReadPermit, ServiceError};
-use crate::grpc::{Caller, CallerSlot, CallerSlots};
+use crate::api::{Caller, CallerSlot, CallerSlots, ReadPermit, ServiceError, ServiceLimits};
+use crate::incoming::{CallInProgress, Calls, Slot};
+use crate::network::network;
 use crate::tls::Handshaken;
 
 /// Maximum number of unsent response bytes of one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Maximum number of unsent response bytes of all connections from one address.
 const CALLER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Maximum number of read permits that unsent responses to one address hold. Beyond this limit, a read releases its
-/// permit when its bytes are encoded.
-const CALLER_PERMITS_MAX: usize = 24;
 /// Maximum number of unsent response bytes of all connections.
 const TOTAL_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Maximum number of bytes that are handed to a connection at a time. A response of at most this size does not hold its
@@ -63,11 +62,18 @@ pub(super) struct SendBuffers {
 
 impl Default for SendBuffers {
     fn default() -> Self {
+        Self::new(&ServiceLimits::DEFAULT)
+    }
+}
+
+impl SendBuffers {
+    /// Creates the buffers of a server with these limits.
+    pub(super) fn new(limits: &ServiceLimits) -> Self {
         Self {
             bytes: AtomicUsize::new(0),
             connections: Mutex::default(),
             callers: Mutex::default(),
-            permit_slots: CallerSlots::new(READS_MAX, CALLER_PERMITS_MAX),
+            permit_slots: CallerSlots::new(limits.reads_max),
         }
     }
 }
@@ -78,6 +84,8 @@ pub(super) struct SendBuffer {
     all: Arc<SendBuffers>,
     /// The client's address; none if it is unknown.
     address: Option<IpAddr>,
+    /// The network of the address, by which clients are counted.
+    caller: Option<IpAddr>,
     /// The result of the TLS handshake; empty without TLS.
     pub(super) handshaken: OnceLock<Handshaken>,
     /// Unsent bytes of all connections from this address.
@@ -86,22 +94,28 @@ pub(super) struct SendBuffer {
     next_response: AtomicU64,
     /// Response numbers of unread responses, each with the time at which the response was handed to the connection.
     unread: Mutex<HashMap<u64, Instant>>,
-    /// Cancelled when a response has been unread for too long. Then the connection is closed.
+    /// Counts the calls in progress; none in tests.
+    calls: Option<Calls>,
+    /// Cancelled when a response has been unread for too long, or when the connection gives way to another. Then the
+    /// connection is closed.
     pub(super) close_token: CancellationToken,
 }
 
 impl SendBuffers {
     /// Creates the send buffer of a connection from an address.
-    pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<SendBuffer> {
+    pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>, slot: Option<&Slot>) -> Arc<SendBuffer> {
+        let caller = address.map(network);
         let connection = Arc::new(SendBuffer {
             all: Arc::clone(self),
             address,
+            caller,
             handshaken: OnceLock::new(),
-            caller_bytes: address.map(|address| self.caller_bytes(address)).unwrap_or_default(),
+            caller_bytes: caller.map(|caller| self.caller_bytes(caller)).unwrap_or_default(),
             bytes: AtomicUsize::new(0),
             next_response: AtomicU64::new(0),
             unread: Mutex::default(),
-            close_token: CancellationToken::new(),
+            calls: slot.map(Slot::calls),
+            close_token: slot.map(Slot::close_token).cloned().unwrap_or_default(),
         });
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
@@ -263,10 +277,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let buffer = request.extensions().get::<ConnectionBuffer>();
         let connection = buffer.map(|ConnectionBuffer(connection)| Arc::clone(connection));
-        if let Some(address) = connection.as_ref().and_then(|connection| connection.address) {
-            request.extensions_mut().insert(Caller(address));
+        if let Some(caller) = connection.as_ref().and_then(|connection| connection.caller) {
+            request.extensions_mut().insert(Caller(caller));
         }
-        SendBufferFuture { inner: self.inner.call(request), connection }
+        let call = connection.as_ref().and_then(|connection| connection.calls.as_ref()).map(Calls::begin);
+        SendBufferFuture { inner: self.inner.call(request), connection, call }
     }
 }
 
@@ -277,6 +292,8 @@ pin_project! {
         inner: F,
         // None if the service is called without a connection, as in tests.
         connection: Option<Arc<SendBuffer>>,
+        // Keeps the connection from being idle until the last byte of the response is handed to it.
+        call: Option<CallInProgress>,
     }
 }
 
@@ -289,11 +306,12 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(context));
+        let call = this.call.take();
         let Some(connection) = this.connection.take() else { return Poll::Ready(result) };
         Poll::Ready(result.map(|mut response| {
             let permit = response.extensions_mut().remove::<ReadPermit>();
             response.map(|inner| {
-                let mut body = BufferedBody::new(inner, connection);
+                let mut body = BufferedBody::new(inner, connection, call);
                 // Encode the response while the permit of the store read is held. Otherwise the response would be
                 // encoded when the connection asks for its bytes, without a permit.
                 if let Some(permit) = permit {
@@ -318,12 +336,14 @@ struct BufferedBody {
     /// The read permit, and the slot of the client's address that the permit takes.
     permit: Option<(ReadPermit, CallerSlot)>,
     is_over: bool,
+    _call: Option<CallInProgress>,
 }
 
 impl BufferedBody {
-    fn new(inner: Body, connection: Arc<SendBuffer>) -> Self {
+    fn new(inner: Body, connection: Arc<SendBuffer>, call: Option<CallInProgress>) -> Self {
         let timer = UnreadTimer::new(Arc::clone(&connection));
-        Self { inner, connection, timer, unsent: Bytes::new(), charge: None, next: None, permit: None, is_over: false }
+        let unsent = Bytes::new();
+        Self { inner, connection, timer, unsent, charge: None, next: None, permit: None, is_over: false, _call: call }
     }
 
     /// Encodes the first frame of a read. If the frame has more than one piece, holds `permit` until the frame is sent.
@@ -331,7 +351,7 @@ impl BufferedBody {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);
             if self.unsent.len() > PIECE_BYTES_MAX {
-                let slot = self.connection.all.permit_slots.take(self.connection.address.map(Caller));
+                let slot = self.connection.all.permit_slots.take(self.connection.caller.map(Caller));
                 self.permit = slot.map(|slot| (permit, slot));
             }
         }

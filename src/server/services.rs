@@ -12,10 +12,10 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::layer::util::{Identity, Stack};
 
+use super::ServeError;
 use super::access::AccessLayer;
 use super::send_buffer::SendBufferLayer;
 use super::web::WebLayer;
-use super::{REQUEST_BYTES_MAX, ServeError};
 use crate::access::Access;
 use crate::api::Rates;
 use crate::audit::Audit;
@@ -68,6 +68,7 @@ pub(super) type Layers = Stack<
 
 pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
     let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, access, audit } = parts;
+    let request_bytes_max = config.request_bytes_max();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -77,7 +78,7 @@ pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         IngestApi::new(Changes::new(ingest.clone(), access.clone(), audit), Arc::clone(&rates), rules, clock, draining);
     let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
     let rates = Arc::new(RateServiceImpl::new(rates));
-    let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(request_bytes_max);
     Ok(Server::builder()
         .max_concurrent_streams(config.max_calls())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -90,9 +91,9 @@ pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .layer(CallMetricsLayer::new(calls))
         .layer(DeadlineLayer)
         .layer(AccessLayer::new(access))
-        .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(request_bytes_max))
         .add_service(LatestFastPath::new(rate_service, rates))
-        .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(request_bytes_max))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

@@ -202,7 +202,10 @@ impl Store {
             }
         }
         for (key, value) in self.quarantine.changes(|key| self.ids.get(key).copied(), &mut digest)? {
-            batch.insert(&key, value);
+            match value {
+                Some(value) => batch.insert(&key, value),
+                None => batch.remove(&key),
+            }
         }
         for (key, value) in self.archive.changes(&mut digest)? {
             batch.insert(&key, value);

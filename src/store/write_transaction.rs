@@ -40,6 +40,9 @@ pub enum Upserted {
     },
 }
 
+/// Maximum number of series of a store, those of archived sources included.
+const STORED_SERIES_MAX: usize = 100_000;
+
 /// Why a tick was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UpsertError {
@@ -96,7 +99,7 @@ pub struct Savepoint {
     touched: BTreeMap<u32, TouchedSeries>,
     series_count: usize,
     new_series_count: usize,
-    held_count: usize,
+    last_held_id: u64,
     quarantine_count: usize,
     mutable_segment_count: usize,
 }
@@ -158,18 +161,37 @@ impl WriteTransaction<'_> {
     /// Returns the series of a key. Creates the series if it does not exist.
     ///
     /// # Errors
-    /// [`UpsertError::TooManySeries`] if the store already has the maximum number of series.
+    /// [`UpsertError::TooManySeries`] if the store already has the maximum number of series ([`Self::series_count`]).
     pub fn series(&mut self, key: &SeriesKey) -> Result<SeriesId, UpsertError> {
         if let Some(id) = self.store.ids.get(key) {
             return Ok(SeriesId(*id));
         }
-        if self.store.series.len() >= self.store.options.series_count_max {
+        let (count, count_max) = self.series_count();
+        if count >= count_max || self.store.series.len() >= STORED_SERIES_MAX {
             return Err(UpsertError::TooManySeries);
         }
         let window_us = self.store.options.collapse_window_us(&key.source);
         let id = self.store.add_series(key.clone(), window_us).ok_or(UpsertError::TooManySeries)?;
         self.new_series.push(id);
         Ok(SeriesId(id))
+    }
+
+    /// Returns true if the series exists.
+    pub fn has_series(&self, key: &SeriesKey) -> bool {
+        self.store.ids.contains_key(key)
+    }
+
+    /// Iterates over the keys of the series that count towards the maximum: the series of sources that are not archived,
+    /// new series included.
+    pub fn counted_keys(&self) -> impl Iterator<Item = &SeriesKey> {
+        let archived = self.store.archive.sources();
+        let keys = self.store.series.iter().map(|series| &*series.key);
+        keys.filter(|key| !archived.is_archived(&key.source, Timestamp::MAX))
+    }
+
+    /// Returns the number of series that count, and their maximum.
+    pub fn series_count(&self) -> (usize, usize) {
+        (self.counted_keys().count(), self.store.options.series_count_max)
     }
 
     /// Saves the state of the transaction, and of the series with these keys, for [`Self::roll_back`].
@@ -180,7 +202,7 @@ impl WriteTransaction<'_> {
             touched: self.touched.clone(),
             series_count: self.store.series.len(),
             new_series_count: self.new_series.len(),
-            held_count: self.store.quarantine.list().count(),
+            last_held_id: self.store.quarantine.list().last_id(),
             quarantine_count: self.quarantine.len(),
             mutable_segment_count: self.mutable_segment_count,
         }
@@ -190,7 +212,7 @@ impl WriteTransaction<'_> {
     /// ticks and results of polls are not undone.
     pub fn roll_back(&mut self, to: Savepoint) {
         let ids = &self.store.ids;
-        self.store.quarantine.truncate(to.held_count, |key| ids.get(key).copied());
+        self.store.quarantine.truncate(to.last_held_id, |key| ids.get(key).copied());
         self.quarantine.truncate(to.quarantine_count);
         self.store.truncate_series(to.series_count);
         self.new_series.truncate(to.new_series_count);
@@ -427,6 +449,8 @@ impl Store {
             let _ = self.commits.move_last_block_to_head(&loader, &mut self.replaced);
         }
         self.commits.push(now);
+        let ids = &self.ids;
+        self.quarantine.trim(|key| ids.get(key).copied());
         let mut refresh: Vec<u32> = self.due_series(now);
         refresh.extend(self.series_of(&entry.archive));
         for (id, mut commit) in commits {

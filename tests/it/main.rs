@@ -29,4 +29,5 @@ mod feed;
 mod files;
 mod grpc;
 mod http;
+mod overload;
 mod store;

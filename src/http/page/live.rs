@@ -14,19 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::event::{event, padding};
 use super::latest::Rendering;
-use super::{LIVE_STREAMS_MAX, Page, assets, labels};
+use super::{Page, assets, labels};
+use crate::api::{Caller, CallerSlot};
 use crate::domain::Timestamp;
 use crate::http::streaming::STREAM_HEADERS;
 
@@ -47,13 +48,13 @@ struct Beat {
 }
 
 /// `GET /live`.
-pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
-    let Ok(permit) = Arc::clone(&page.site.live_streams).try_acquire_owned() else {
-        let text = format!("the limit of {LIVE_STREAMS_MAX} live streams is reached; try again in a moment\n");
+pub(super) async fn live(State(page): State<Arc<Page>>, request: Request) -> Response {
+    let Some(slot) = page.site.live_streams.take(Caller::of(request.extensions())) else {
+        let text = "the limit of live streams, or of those of this client, is reached; try again in a moment\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response();
     };
     let (events, stream) = mpsc::channel(1);
-    tokio::spawn(send_updates(page, events, permit));
+    tokio::spawn(send_updates(page, events, slot));
     let body = Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>));
     (STREAM_HEADERS, [(CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
@@ -63,7 +64,7 @@ fn beat(now: Timestamp) -> Option<Bytes> {
 }
 
 /// Sends events until the browser disconnects or the server shuts down.
-async fn send_updates(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
+async fn send_updates(page: Arc<Page>, events: mpsc::Sender<Bytes>, _slot: CallerSlot) {
     let draining = page.site.draining.clone();
     let mut latest_quotes_updates = page.site.ingest.watch_latest_quotes();
     // The first event has the newest quotes already.

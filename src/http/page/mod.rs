@@ -44,8 +44,6 @@ use super::problem::status_of;
 use crate::api::{ErrorDetail, ServiceError};
 use latest::RenderingCache;
 
-/// Maximum number of open streams of live updates.
-pub(super) const LIVE_STREAMS_MAX: usize = 1_000;
 /// Maximum number of charts that are read and drawn at the same time. Further requests wait.
 const CHARTS_MAX: usize = 2;
 

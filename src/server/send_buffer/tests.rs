@@ -4,13 +4,16 @@ use http_body_util::{BodyExt as _, Full};
 
 use super::*;
 
+/// Three quarters of the read permits of a server without settings.
+const CALLER_PERMITS: usize = 24;
+
 fn body(connection: &Arc<SendBuffer>, bytes: usize) -> BufferedBody {
-    BufferedBody::new(Body::new(Full::new(Bytes::from(vec![7; bytes]))), Arc::clone(connection))
+    BufferedBody::new(Body::new(Full::new(Bytes::from(vec![7; bytes]))), Arc::clone(connection), None)
 }
 
 /// A connection from the address `127.0.0.number`.
 fn connect_from(all: &Arc<SendBuffers>, number: u8) -> Arc<SendBuffer> {
-    all.connection(Some(IpAddr::from([127, 0, 0, number])))
+    all.connection(Some(IpAddr::from([127, 0, 0, number])), None)
 }
 
 /// A body whose first frame is encoded.
@@ -75,8 +78,8 @@ async fn one_address_cannot_take_all_bytes_or_all_permits() {
     assert!(!encoded(&connect_from(&all, 2), CONNECTION_BYTES_MAX).is_over, "another address still has room");
     drop(bodies);
     let two_pieces = |number: u8| encoded(&connect_from(&all, number), PIECE_BYTES_MAX + 1);
-    let small: Vec<_> = (0..CALLER_PERMITS_MAX + 5).map(|_| two_pieces(1)).collect();
-    assert_eq!(small.iter().filter(|body| body.permit.is_some()).count(), CALLER_PERMITS_MAX);
+    let small: Vec<_> = (0..CALLER_PERMITS + 5).map(|_| two_pieces(1)).collect();
+    assert_eq!(small.iter().filter(|body| body.permit.is_some()).count(), CALLER_PERMITS);
     assert!(small.iter().all(|body| !body.is_over), "a response without a permit is still sent");
     assert!(two_pieces(2).permit.is_some());
     drop(small);
@@ -106,7 +109,7 @@ async fn silent_stream_is_not_stuck() {
     let all = Arc::new(SendBuffers::default());
     let connection = connect_from(&all, 1);
     let silent = Body::new(http_body_util::StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>()));
-    let mut body = BufferedBody::new(silent, Arc::clone(&connection));
+    let mut body = BufferedBody::new(silent, Arc::clone(&connection), None);
     assert!(tokio::time::timeout(Duration::from_millis(10), body.frame()).await.is_err());
     all.cancel_stuck(Instant::now() + UNREAD_TIME_MAX, UNREAD_TIME_MAX);
     assert!(!connection.close_token.is_cancelled());

@@ -14,8 +14,8 @@ use super::super::values::ValueRecord;
 use super::QuarantineIndex;
 use crate::domain::{Decision, HeldTick, Note, Rate, SeriesKey, Timestamp, Verdict};
 
-/// A sled key and its new value.
-type RecordChange = ([u8; 9], Vec<u8>);
+/// A sled key and its new value; `None` if the key is removed.
+type RecordChange = ([u8; 9], Option<Vec<u8>>);
 
 /// Looks up the key of a series by its id.
 type SeriesOf<'a> = &'a dyn Fn(u32) -> Option<Arc<SeriesKey>>;
@@ -128,8 +128,8 @@ impl QuarantineIndex {
         }
     }
 
-    /// Adds a record from sled. Records must be added in the order of their keys. `None` if the record is invalid or
-    /// out of order.
+    /// Adds a record from sled. Records must be added in the order of their keys. An id may be missing: its tick was
+    /// decided and has left the list. `None` if the record is invalid or out of order.
     pub(in super::super) fn load(
         &mut self,
         key: &[u8],
@@ -137,12 +137,12 @@ impl QuarantineIndex {
         crc: u32,
         series_of: SeriesOf<'_>,
     ) -> Option<()> {
-        let id = keys::u64_at(key, 1).filter(|id| *id == self.next_id())?;
+        let id = keys::u64_at(key, 1).filter(|id| *id >= self.next_id())?;
         self.push(record.tick.series, record.tick(id, series_of)?, Some(crc));
         Some(())
     }
 
-    /// Returns the keys and records of the ticks changed since the last checkpoint, and updates the digest of all
+    /// Returns the keys and records of the ticks changed or removed since the last checkpoint, and updates the digest of all
     /// records.
     ///
     /// # Errors
@@ -154,16 +154,25 @@ impl QuarantineIndex {
     ) -> Result<Vec<RecordChange>, StoreError> {
         let mut changes = Vec::with_capacity(self.changed.len());
         for id in std::mem::take(&mut self.changed) {
-            let Some(tick) = self.list.get(id) else { continue };
-            let Some(series) = id_of(&tick.series) else { continue };
             let key = keys::quarantine(id);
-            let (value, crc) = keys::encode_checksummed(&key, &HeldRecord::new(series, tick))?;
-            let stored_crc = super::position(id).and_then(|position| self.record_crcs.get_mut(position));
-            if let Some(old) = stored_crc.and_then(|stored_crc| stored_crc.replace(crc)) {
+            let value = match self.list.get(id) {
+                None => None,
+                Some(tick) => {
+                    let Some(series) = id_of(&tick.series) else { continue };
+                    Some(keys::encode_checksummed(&key, &HeldRecord::new(series, tick))?)
+                }
+            };
+            let old = match value {
+                Some((_, crc)) => self.record_crcs.insert(id, crc),
+                None => self.record_crcs.remove(&id),
+            };
+            if let Some(old) = old {
                 digest.remove(old);
             }
-            digest.add(crc);
-            changes.push((key, value));
+            if let Some((_, crc)) = value {
+                digest.add(crc);
+            }
+            changes.push((key, value.map(|(value, _)| value)));
         }
         Ok(changes)
     }

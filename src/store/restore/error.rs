@@ -127,8 +127,8 @@ pub enum RestoreProblem {
     /// is the recorded time of the decision.
     #[error("the decision at {0} does not reverse an earlier decision about the source")]
     NoReversal(Timestamp),
-    /// The id does not continue the sequence of ids. The field is the expected id.
-    #[error("its id is out of order: {0} is expected")]
+    /// The id is not greater than the id before it, which is the field.
+    #[error("its id is out of order: the id before it is {0}")]
     UnexpectedId(u64),
     /// The series of the held tick does not exist.
     #[error("there is no series of {0}")]

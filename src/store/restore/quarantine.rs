@@ -11,7 +11,8 @@ use super::{Restore, RestoreError, RestoreProblem};
 use crate::domain::{HeldTick, Timestamp, Verdict};
 
 impl Restore {
-    /// Writes all held ticks, which must be sorted by id. All series must have been written before.
+    /// Writes all held ticks, which must be sorted by id. An id may be missing: its tick was decided and has left the
+    /// list. All series must have been written before.
     ///
     /// # Errors
     /// `Quarantine` if a held tick is invalid; `Store` if writing fails; any error of the iterator.
@@ -19,14 +20,14 @@ impl Restore {
         &mut self,
         ticks: impl Iterator<Item = Result<HeldTick, E>>,
     ) -> Result<(), E> {
-        let (mut expected, mut before, mut not_released) = (0, Timestamp::MIN, HashSet::new());
+        let (mut last_id, mut before, mut not_released) = (0, Timestamp::MIN, HashSet::new());
         for tick in ticks {
             let tick = tick?;
-            expected += 1;
             let refuse = |problem| RestoreError::Quarantine { id: tick.id, problem };
-            if tick.id != expected {
-                return Err(refuse(RestoreProblem::UnexpectedId(expected)).into());
+            if tick.id <= last_id {
+                return Err(refuse(RestoreProblem::UnexpectedId(last_id)).into());
             }
+            last_id = tick.id;
             let is_released = tick.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Released);
             if !is_released && !not_released.insert((tick.series.clone(), tick.observed_time, tick.value)) {
                 return Err(refuse(RestoreProblem::DuplicateTick(tick.observed_time)).into());

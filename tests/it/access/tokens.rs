@@ -271,3 +271,39 @@ async fn failed_attempts_are_limited_per_address_with_a_retry_delay() {
     server.clock.advance_us(6 * Timestamp::SECOND_US);
     assert_eq!(attempt().await.code(), Code::Unauthenticated);
 }
+
+#[tokio::test]
+async fn client_beyond_its_calls_waits_and_other_clients_do_not() {
+    let mut tokens = Tokens::new();
+    let [busy, calm] = ["busy", "calm"].map(|name| tokens.add(name, grants(Role::Read), None));
+    let server = start(&tokens, &["--client-calls", "5"]).await;
+    let list = async |secret: &str| rates(&server, secret).list_series(v1::ListSeriesRequest::default()).await;
+    for _ in 0..5 {
+        list(&busy).await.unwrap();
+    }
+    let limited = list(&busy).await.unwrap_err();
+    assert_eq!(limited.code(), Code::ResourceExhausted, "{limited:?}");
+    assert!(limited.message().contains("the token 'busy' made more than 5 calls in a second"), "{limited:?}");
+    let delay = limited.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(delay, Some(std::time::Duration::from_millis(200)));
+    let over_http = get_with(server.http_addr, "/v1/latest", &[("authorization", &format!("Bearer {busy}"))]).await;
+    assert_eq!((over_http.status, over_http.header("retry-after")), (429, Some("1")), "{over_http:?}");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get_with(server.http_addr, path, &[]).await.status, 200, "{path}");
+    }
+    list(&calm).await.unwrap();
+    server.clock.advance_us(200_000);
+    list(&busy).await.unwrap();
+    assert_eq!(list(&busy).await.unwrap_err().code(), Code::ResourceExhausted);
+    let metrics = get_with(server.http_addr, "/metrics", &[("authorization", &format!("Bearer {calm}"))]).await;
+    assert!(metrics.body.contains("reason=\"too_many_calls\"} 3"), "{}", metrics.body);
+}
+
+#[tokio::test]
+async fn anonymous_calls_are_limited_by_address() {
+    let server = start(&Tokens::new(), &["--client-calls", "3", "--public-read"]).await;
+    for _ in 0..3 {
+        assert_eq!(call(&server, "silkrate.v1.RateService/ListSeries", None).await, None);
+    }
+    assert_eq!(call(&server, "silkrate.v1.RateService/ListSeries", None).await, Some(Code::ResourceExhausted));
+}

@@ -1,7 +1,11 @@
 //! The documents agree with the code: module dependencies, limits, file names, links and sizes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use clap::{Arg, Args as _, Command};
+use silkrate::config::LimitArgs;
 
 use super::MODULE_DEPENDENCIES;
 use super::source::{Source, Token, files, is_test_module};
@@ -129,4 +133,43 @@ fn limits_document_names_every_limit_and_no_other() {
             assert!(known(name), "src/{file} has no constant {name}");
         }
     }
+}
+
+#[test]
+fn limits_document_has_each_setting_with_its_default_range_and_test() {
+    let rows = document_rows("docs/LIMITS.md");
+    let rows: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 5 && row[0].starts_with("`--")).collect();
+    let plain = |text: &str| text.replace([',', '`'], "");
+    let flags = LimitArgs::augment_args(Command::new("limits"));
+    let named = |row: &Vec<String>| plain(&row[0]);
+    let long = |arg: &Arg| format!("--{}", arg.get_long().unwrap());
+    assert_eq!(rows.iter().map(|row| named(row)).collect::<BTreeSet<_>>(), flags.get_arguments().map(long).collect());
+    for arg in flags.get_arguments() {
+        let row = rows.iter().find(|row| named(row) == long(arg)).unwrap();
+        let help = arg.get_help().unwrap().to_string();
+        let range = format!("from {}", plain(&row[2]));
+        assert!(help.contains(&range), "{}: the help has no '{range}': {help}", row[0]);
+        match arg.get_default_values() {
+            [] => {
+                // The default is the same text, but for the separators of digits.
+                let default = plain(&help[help.find("[default: ").unwrap()..]);
+                let number = plain(&row[1]).split(' ').next().unwrap().to_owned();
+                assert!(default.contains(&number), "{}: {default} has no {number}", row[0]);
+            }
+            [default] => assert_eq!(plain(&row[1]), default.to_str().unwrap(), "{}", row[0]),
+            more => panic!("{more:?}"),
+        }
+        let test = format!("fn {}(", plain(&row[4]));
+        assert!(has_text(Path::new("src"), &test) || has_text(Path::new("tests"), &test), "{}: no {test}", row[0]);
+    }
+}
+
+/// Returns true if a Rust file under `directory` contains `text`.
+fn has_text(directory: &Path, text: &str) -> bool {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        if path.is_dir() {
+            return has_text(&path, text);
+        }
+        path.extension() == Some("rs".as_ref()) && fs::read_to_string(&path).unwrap().contains(text)
+    })
 }

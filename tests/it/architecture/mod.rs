@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -26,9 +26,10 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("bytes_cache", &[]),
     ("causes", &[]),
     ("catch_panic", &[]),
-    ("incoming", &[]),
+    ("network", &[]),
+    ("incoming", &["network"]),
     ("metrics", &[]),
-    ("access", &["clock", "domain", "metrics"]),
+    ("access", &["clock", "domain", "metrics", "network"]),
     ("tls", &["metrics"]),
     ("columns", &["domain", "proto"]),
     ("store", &["latest_quotes", "catch_panic", "domain"]),
@@ -38,10 +39,6 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("follow", &["analysis", "audit", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
     ("export", &["analysis", "latest_quotes", "catch_panic", "domain", "proto", "query", "store"]),
-    (
-        "config",
-        &["access", "analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry", "tls"],
-    ),
     (
         "api",
         &[
@@ -91,6 +88,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
             "incoming",
             "ingest",
             "metrics",
+            "network",
             "proto",
             "query",
             "sources",
@@ -99,6 +97,23 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
         ],
     ),
     ("fuzz", &["api", "columns", "domain", "export", "feed", "http", "proto", "store"]),
+    (
+        "config",
+        &[
+            "access",
+            "analysis",
+            "api",
+            "latest_quotes",
+            "domain",
+            "follow",
+            "incoming",
+            "ingest",
+            "sources",
+            "store",
+            "telemetry",
+            "tls",
+        ],
+    ),
     (
         "server",
         &[
@@ -116,6 +131,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
             "incoming",
             "ingest",
             "metrics",
+            "network",
             "proto",
             "store",
             "telemetry",
@@ -153,13 +169,24 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("subtle", &["access::tokens"]),
     ("getrandom", &["access::tokens"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["export::read", "cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
+    (
+        "rustix",
+        &[
+            "export::read",
+            "cli::atomic_write",
+            "cli::watch::reader",
+            "config::limits",
+            "http::listener",
+            "server",
+            "store",
+        ],
+    ),
     ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["access", "api", "audit", "cli", "follow", "grpc", "http", "query", "server"]),
+    ("tokio_util", &["access", "api", "audit", "cli", "follow", "grpc", "http", "incoming", "query", "server"]),
     ("form_urlencoded", &["http::calls", "http::page::login"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),

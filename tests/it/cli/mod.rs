@@ -7,6 +7,6 @@ pub(crate) mod command;
 mod examples;
 mod messages;
 mod quarantine;
-mod serve;
+pub(crate) mod serve;
 mod serve_faults;
 mod watch;

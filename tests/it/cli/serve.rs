@@ -1,7 +1,7 @@
 //! The command `serve`: exit statuses, messages, signals.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 const SAMPLE_TICKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/times-of-central-asia-2024-2025.csv");
 const SAMPLE_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/times-of-central-asia-2025-12-08.txt");
 
-fn serve(db: &Path) -> Command {
+pub(crate) fn serve(db: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SILKRATE_")) {
         command.env_remove(name);
@@ -29,15 +29,15 @@ fn serve(db: &Path) -> Command {
 }
 
 /// A running server process. Dropping this value kills the process, for example if the test fails.
-struct Serving {
-    child: Child,
+pub(crate) struct Serving {
+    pub(crate) child: Child,
     /// Log lines up to the line with the address.
-    log: Vec<String>,
+    pub(crate) log: Vec<String>,
     rest: BufReader<std::process::ChildStderr>,
 }
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut rest = BufReader::new(child.stderr.take().unwrap());
         let mut log: Vec<String> = Vec::new();
@@ -236,4 +236,46 @@ async fn second_signal_stops_without_the_grace_period() {
     let (code, _, log) = serving.wait();
     assert_eq!(code, Some(1));
     assert!(log.contains("a second signal arrived"), "{log}");
+}
+
+#[test]
+fn health_answers_while_idle_connections_use_all_files_of_clients() {
+    const FILES: usize = 256;
+    let dir = tempfile::tempdir().unwrap();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {FILES}; exec \"$0\" \"$@\"")]);
+    let inner = serve(&dir.path().join("db"));
+    limited.arg(inner.get_program()).args(inner.get_args());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SILKRATE_")) {
+        limited.env_remove(name);
+    }
+    limited.args(["--max-connections-per-address", "65536"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let serving = Serving::start(limited);
+    let address = |what: &str| {
+        let line = serving.log.iter().find_map(|line| line.split_once(what)).unwrap().1;
+        line.trim().to_owned()
+    };
+    let (grpc, http) = (address("serving on "), address("plain HTTP on http://"));
+    // Each connection is kept open, and sends what makes it an idle connection of HTTP/2.
+    let mut idle = Vec::new();
+    for _ in 0..FILES * 2 {
+        let mut stream = TcpStream::connect(&grpc).unwrap();
+        let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        idle.push(stream);
+    }
+    for _ in 0..FILES {
+        idle.push(TcpStream::connect(&http).unwrap());
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let mut stream = TcpStream::connect(&http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    serving.signal(Signal::TERM);
+    let (status, _, log) = serving.wait();
+    let refusals = log.lines().filter(|line| line.contains("connections")).count();
+    assert!(status == Some(0) && refusals <= 4, "{refusals} lines about connections:\n{log}");
 }

@@ -411,7 +411,7 @@ fn inconsistent_held_ticks_are_refused() {
     let decide = |tick: &mut HeldTick, time| {
         tick.decision.as_mut().unwrap().decided_time = time;
     };
-    check(&|parts| drop(parts.held.remove(0)), "held tick 2: its id is out of order: 1 is expected");
+    check(&|parts| parts.held.swap(0, 1), "held tick 1: its id is out of order: the id before it is 2");
     check(&|parts| shift(&mut parts.held[0].held_time), "no commit has the recorded time");
     check(
         &|parts| decide(&mut parts.held[decided], parts.commit.recorded_time.saturating_add_us(1)),

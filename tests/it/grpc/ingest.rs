@@ -92,9 +92,14 @@ async fn invalid_request_names_the_field() {
 
 #[tokio::test]
 async fn request_over_size_limit_is_refused() {
-    let server = TestServer::start(&[]).await;
-    let page = v1::IngestPageRequest { content: vec![b' '; 17 * 1024 * 1024].into(), ..Default::default() };
-    assert_eq!(server.ingest().ingest_page(page).await.unwrap_err().code(), Code::OutOfRange);
+    for (flags, mib) in [(&[][..], 16), (&["--max-request-mib", "2"], 2)] {
+        let server = TestServer::start(flags).await;
+        let page = |bytes: usize| v1::IngestPageRequest { content: vec![b' '; bytes].into(), ..Default::default() };
+        let send = async |bytes| server.ingest().ingest_page(page(bytes)).await.unwrap_err().code();
+        assert_eq!(send(mib * 1024 * 1024 + 1).await, Code::OutOfRange);
+        // A page of spaces has no ticks.
+        assert_ne!(send(mib * 1024 * 1024 - 100).await, Code::OutOfRange);
+    }
 }
 
 #[tokio::test]

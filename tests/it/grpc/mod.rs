@@ -5,6 +5,7 @@ mod deadline;
 mod derived_rates;
 mod grpc_web;
 mod ingest;
+mod limits;
 mod quarantine;
 mod rates;
 mod reads;

@@ -148,7 +148,7 @@ async fn reflection_lists_the_services_in_both_versions() {
 #[tokio::test]
 async fn connection_beyond_the_limit_is_closed() {
     let server = TestServer::start(&["--max-connections", "1"]).await;
-    assert_eq!(latest_pairs(&server).await, [""; 0]);
+    let _watch = server.rates().watch_latest_rates(v1::WatchLatestRatesRequest::default()).await.unwrap();
     let mut other = TcpStream::connect(server.addr).await.unwrap();
     // The server closes the connection without reading or writing. The result depends on the operating system.
     let read = other.read(&mut [0; 64]).await;
@@ -230,7 +230,8 @@ async fn states_follow_the_current_settings_after_a_restart() {
 
 #[tokio::test]
 async fn latest_rates_include_more_series_than_one_encoded_chunk() {
-    let server = TestServer::start(&["--series-max", "2000"]).await;
+    let server =
+        TestServer::start(&["--series-max", "2000", "--caller-series", "2000", "--caller-sources", "2000"]).await;
     let of = |number: u32| v1::Tick { source: format!("s{number}"), ..tick("KGS/USD", -60, "0.01144") };
     let ticks: Vec<v1::Tick> = (0..1_100).map(of).collect();
     server.store(&ticks).await;

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 use crate::grpc::reads::{Service, start};
 
 /// The limit of the service.
-const STREAMS_MAX: usize = 48;
+const STREAMS_MAX: usize = 64;
 /// More runs than fit into the messages that the server packs in advance and into the stream window.
 const RUNS: i64 = 60_000;
 

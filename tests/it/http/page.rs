@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use silkrate::proto::v1;
 use silkrate::store::{DiskFault, DiskOperation};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::skipped;
 use crate::support::{TestServer, tick};
 
 pub(super) const HOUR_S: i64 = 3_600;
@@ -38,7 +36,11 @@ pub(super) async fn get(server: &TestServer, path: &str) -> Page {
 }
 
 async fn with_five_series() -> TestServer {
-    let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
+    with_five_series_and(&[]).await
+}
+
+async fn with_five_series_and(flags: &[&str]) -> TestServer {
+    let server = TestServer::start(&[&["--stale-limit", "timesca=6h"], flags].concat()).await;
     let mut ticks = Vec::new();
     for hour in -50..=0 {
         let kgs = format!("0.{:05}", 1_144 + hour / 24);
@@ -292,17 +294,10 @@ async fn page_announces_that_nothing_is_stored_after_a_disk_failure() {
 }
 
 #[tokio::test]
-async fn live_stream_beyond_the_limit_is_refused_with_retry_after() {
-    const STREAMS: usize = 1_000;
-    // Both ends of each connection are in this process.
-    const DESCRIPTORS: u64 = 2_500;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| maximum < DESCRIPTORS) {
-        skipped::skipped(&format!("the limit of open files is below {DESCRIPTORS}"));
-        return;
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.current.max(Some(DESCRIPTORS)), ..limit }).unwrap();
-    let server = with_five_series().await;
+async fn live_pages_beyond_their_limit_are_refused_with_retry_after() {
+    // Three quarters of the limit are for one address.
+    const STREAMS: usize = 6;
+    let server = with_five_series_and(&["--max-live-pages", "8"]).await;
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let mut events = Events::open(&server).await;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, ScanOrder, Timestamp, Verdict};
+use silkrate::domain::{
+    CurrencySet, HeldTick, Note, Pair, PublishedValue, Rate, RatioThreshold, ScanOrder, SeriesKey, Timestamp, Verdict,
+};
 use silkrate::store::{
     Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, Store, UpsertError, Upserted, WriteTransaction,
 };
@@ -352,4 +354,85 @@ fn held_ticks_are_limited_per_series_and_per_store() {
     drop(store);
     let store = reopen(directory.path());
     assert_eq!((store.quarantine().count(), store.quarantine().held_count()), (11_000, Quarantine::HELD_MAX));
+}
+
+/// Commits one tick with rate 1, and ticks with outliers at these seconds after it. Returns the ids of the held ticks, or
+/// the first refusal.
+fn hold(store: &mut Store, key: &SeriesKey, seconds: std::ops::Range<i64>) -> Result<Vec<u64>, UpsertError> {
+    let begin = Timestamp::from_micros(BASE_US);
+    let one = PublishedValue { rate: Rate::parse("1").unwrap(), reported_change: None };
+    let mut transaction = store.begin(begin);
+    let series = transaction.series(key).unwrap();
+    transaction.upsert(series, begin, one, true).unwrap();
+    let admitted: Vec<_> = seconds
+        .map(|second| {
+            let time = begin.saturating_add_us(second * SECOND);
+            transaction.admit(series, time, outlier(second), false, Some(RatioThreshold::DEFAULT))
+        })
+        .collect();
+    transaction.commit().unwrap();
+    let id = |admitted| match admitted {
+        Ok(Admitted::Held { id, .. }) => Ok(id),
+        Ok(Admitted::Stored(_)) => panic!("an outlier is held"),
+        Err(error) => Err(error),
+    };
+    admitted.into_iter().map(id).collect()
+}
+
+fn discard(store: &mut Store, ids: &[u64]) {
+    let mut transaction = store.begin(Timestamp::from_micros(BASE_US));
+    let decided = transaction.decide(ids, Verdict::Discarded, None, false);
+    assert!(decided.iter().all(|decided| *decided == Decided::Discarded));
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn one_source_does_not_take_the_places_of_other_sources() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let of_pair = |pair: &str| SeriesKey {
+        pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
+        source: key(0, 0).source,
+    };
+    for pair in ["KGS/USD", "KZT/USD"] {
+        assert_eq!(hold(&mut store, &of_pair(pair), 1..1_001).unwrap().len(), Quarantine::SERIES_HELD_MAX);
+    }
+    let left = i64::try_from(Quarantine::SOURCE_HELD_MAX).unwrap() - 2_000;
+    assert!(hold(&mut store, &of_pair("TJS/USD"), 1..left + 1).is_ok());
+    let refused = hold(&mut store, &of_pair("TJS/USD"), left + 1..left + 2);
+    assert_eq!(refused, Err(UpsertError::QuarantineFull(QuarantineLimit::Source)));
+    assert!(hold(&mut store, &key(1, 0), 1..2).is_ok());
+}
+
+#[test]
+fn decided_ticks_do_not_fill_the_quarantine() {
+    const ROUNDS: i64 = 105;
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let waiting = hold(&mut store, &key(1, 0), 1..2).unwrap();
+    for round in 0..ROUNDS {
+        let last_id = store.quarantine().last_id();
+        let ids = hold(&mut store, &key(0, 0), round * 1_000 + 1..round * 1_000 + 1_001).expect("there is room");
+        assert!(ids.iter().copied().eq(last_id + 1..=last_id + 1_000), "ids are not reused");
+        discard(&mut store, &ids);
+        if store.checkpoint_is_due() && round < ROUNDS - 1 {
+            store.checkpoint().unwrap();
+        }
+    }
+    let list = store.quarantine();
+    assert_eq!((list.count(), list.held_count()), (Quarantine::DECIDED_MAX + 1, 1));
+    assert_eq!(list.after(0).next().map(|tick| tick.id), Some(waiting[0]), "a held tick stays");
+    let next = hold(&mut store, &key(2, 0), 1..2).expect("a slip of another source is held");
+    discard(&mut store, &next);
+    let listed: Vec<HeldTick> = store.quarantine().after(0).cloned().collect();
+    assert!(listed.is_sorted_by(|a, b| a.id < b.id) && listed.len() == Quarantine::DECIDED_MAX + 1);
+    // Opened once with the last changes only in the log, and once with all records in sled.
+    for _ in 0..2 {
+        drop(store);
+        store = reopen(directory.path());
+        assert!(store.quarantine().after(0).eq(&listed));
+        store.checkpoint().unwrap();
+    }
+    assert_eq!(store.verify().problems, [""; 0]);
+    assert!(hold(&mut store, &key(2, 0), 2..3).unwrap()[0] == next[0] + 1);
 }

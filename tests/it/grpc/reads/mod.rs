@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost_types::Timestamp as ProtoTimestamp;
-use silkrate::api::Rates;
+use silkrate::api::{Rates, ServiceLimits};
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::grpc::deadline::DeadlineLayer;
@@ -75,7 +75,8 @@ pub(crate) async fn start() -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let rates = Rates::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
-    let service = Arc::new(RateServiceImpl::new(Arc::new(rates)).with_watchers_max(WATCHERS_MAX));
+    let limits = ServiceLimits { watches_max: WATCHERS_MAX, ..ServiceLimits::DEFAULT };
+    let service = Arc::new(RateServiceImpl::new(Arc::new(rates.with_limits(limits))));
     let service = LatestFastPath::new(RateServiceServer::from_arc(Arc::clone(&service)), service);
     let server = Server::builder().layer(DeadlineLayer).add_service(service);
     tokio::spawn(fan_out.run(std::future::pending()));

@@ -1,6 +1,6 @@
-//! Slots for streams and for unsent responses, with a limit in total and a limit for each client address.
+//! Slots for streams, unsent responses and reads that wait, with a limit in total and a limit for each client address.
 //!
-//! **Invariant**: one client address never takes all slots.
+//! **Invariant**: one client address never takes all slots, unless there is only one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Extensions;
 
-/// The client address of a call. The server stores it in the extensions of the request.
+/// The client address of a call, or its network for IPv6 ([`crate::network`]). The server stores it in the extensions of
+/// the request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Caller(pub IpAddr);
 
 impl Caller {
     /// Returns the client address from the extensions of a request, or `None` if the request did not come over a
     /// connection.
-    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
+    pub fn of(extensions: &Extensions) -> Option<Self> {
         extensions.get::<Self>().copied()
     }
 }
@@ -42,16 +43,28 @@ pub struct CallerSlot {
 }
 
 impl CallerSlots {
-    /// Creates `total_max` slots, of which one client address takes at most `caller_max`.
-    pub fn new(total_max: usize, caller_max: usize) -> Self {
-        Self { taken: Arc::default(), total_max, caller_max }
+    /// Creates `total_max` slots, of which one client address takes at most three quarters.
+    pub fn new(total_max: usize) -> Self {
+        Self { taken: Arc::default(), total_max, caller_max: Self::caller_max(total_max) }
     }
 
-    /// Takes a slot. Returns `None` if all slots are taken, or if this client address has reached its limit.
+    /// Returns the part of `total_max` that one client address may take: three quarters, and at least one.
+    pub(super) const fn caller_max(total_max: usize) -> usize {
+        let part = total_max - total_max.div_ceil(4);
+        if part == 0 { 1 } else { part }
+    }
+
+    /// Returns the number of taken slots.
+    pub fn taken(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+
+    /// Takes a slot. Returns `None` if all slots are taken, or if this client address has reached its limit. A call
+    /// without an address did not come over a connection, and is limited only in total.
     pub fn take(&self, caller: Option<Caller>) -> Option<CallerSlot> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.by_caller.get(&caller).copied().unwrap_or(0);
-        if taken.total >= self.total_max || count >= self.caller_max {
+        if taken.total >= self.total_max || caller.is_some() && count >= self.caller_max {
             return None;
         }
         taken.total += 1;
@@ -79,7 +92,7 @@ mod tests {
 
     #[test]
     fn one_client_address_does_not_take_all_slots() {
-        let slots = CallerSlots::new(4, 3);
+        let slots = CallerSlots::new(4);
         let caller = |last: u8| Some(Caller(IpAddr::from([127, 0, 0, last])));
         let mut taken: Vec<_> = (0..3).map(|_| slots.take(caller(1)).unwrap()).collect();
         assert!(slots.take(caller(1)).is_none());
@@ -90,5 +103,9 @@ mod tests {
         assert!(slots.take(caller(1)).is_some());
         drop(taken);
         assert!(slots.taken.lock().unwrap().by_caller.is_empty(), "addresses without a slot are removed");
+    }
+    #[test]
+    fn one_client_address_takes_three_quarters_and_at_least_one_slot() {
+        assert_eq!([1, 2, 3, 4, 32, 64, 10_000].map(CallerSlots::caller_max), [1, 1, 2, 3, 24, 48, 7_500]);
     }
 }
