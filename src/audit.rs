@@ -290,7 +290,7 @@ impl Audit {
         }
     }
 
-    /// Waits for the changes in progress, and syncs their lines. Gives up after [`FINISH_TIME_MAX`], because the disk may
+    /// Waits for the changes in progress, and syncs their lines. Gives up after 5 s, because the disk may
     /// hang.
     pub async fn finish(&self) {
         self.0.changes.close();

@@ -65,9 +65,12 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// this time.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
 
-const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
-const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
-const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
+/// The name of the ingest service in the health service of gRPC.
+pub const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
+/// The name of the rate service in the health service of gRPC.
+pub const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
+/// The name of the snapshot service in the health service of gRPC.
+pub const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
 
 /// The listeners of a server.
 #[derive(Debug)]

@@ -70,6 +70,11 @@ impl Client {
         }
     }
 
+    /// Returns the connection, for services of other packages.
+    pub(super) fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
     /// Returns a client of `RateService`, which serves reads.
     pub(super) fn rates(&self) -> RateServiceClient<Transport> {
         RateServiceClient::new(self.transport.clone())

@@ -21,6 +21,7 @@ mod eta;
 mod export;
 mod flags;
 mod gaps;
+mod health;
 mod history;
 mod import;
 mod ingest;
@@ -164,6 +165,8 @@ pub enum Command {
     Import(import::ImportArgs),
     /// Create, list or revoke the tokens of a server, in its file
     Token(token::TokenArgs),
+    /// Show whether the server serves
+    Health(health::HealthArgs),
     /// Check every block of a store while no server has it open
     Verify(verify::VerifyArgs),
     /// Print the completions for a shell
@@ -220,6 +223,7 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Export(args) => export::run(args, &session).await,
         Command::Import(args) => import::run(args, &session).await,
         Command::Token(args) => token::run(args, &session),
+        Command::Health(args) => health::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -18,6 +18,7 @@ mod random;
 mod skipped;
 mod strace;
 mod support;
+mod venv;
 mod web;
 
 mod access;
@@ -30,4 +31,5 @@ mod files;
 mod grpc;
 mod http;
 mod overload;
+mod packaging;
 mod store;

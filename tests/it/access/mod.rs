@@ -7,6 +7,8 @@ mod program;
 mod tls;
 mod tokens;
 
+pub(crate) use certificates::Authority;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use crate::support::NOW;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file of tokens.
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     pub(super) dir: TempDir,
     records: Vec<TokenRecord>,
 }
@@ -37,13 +39,13 @@ impl Tokens {
     }
 
     /// A file with a token for each role; the names are those of the roles.
-    pub(super) fn of_roles() -> (Self, [String; 3]) {
+    pub(crate) fn of_roles() -> (Self, [String; 3]) {
         let mut tokens = Self::new();
         let secrets = Role::ALL.map(|role| tokens.add(role.name(), grants(role), None));
         (tokens, secrets)
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("tokens.json")
     }
 

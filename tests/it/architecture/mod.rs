@@ -182,7 +182,7 @@ const CRATES: [(&str, &[&str]); 49] = [
         ],
     ),
     ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
-    ("tonic_health", &["server"]),
+    ("tonic_health", &["cli::health", "server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),

@@ -4,54 +4,25 @@
 //! The packages are installed once from `PyPI` into `target/analysts-venv`, in the versions of
 //! `analysts-requirements.txt`. Without Python or `PyPI` the tests report that they are skipped.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use silkrate::proto::v1;
 
 use crate::skipped::skipped;
 use crate::support::{TestServer, tick};
+use crate::venv;
 
 const REQUIREMENTS: &str = include_str!("../../analysts-requirements.txt");
 const PAGE: &str = include_str!("../../../docs/ANALYSTS.md");
 const MONTH_S: i64 = 30 * 24 * 3_600;
 
-/// Returns a Python with the packages, or the reason why there is none.
-fn python() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let (venv, python) = (target.join("analysts-venv"), target.join("analysts-venv/bin/python"));
-    // Tests of other worktrees may use the same directory at the same time.
-    let lock = File::create(target.join("analysts-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    // A copy of the requirements, written after the installation, identifies what is installed.
-    let installed = venv.join("requirements.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(python);
-    }
-    let wanted = target.join("analysts-requirements.txt");
-    fs::write(&wanted, REQUIREMENTS).unwrap();
-    check_success("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&venv).output())?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--requirement"]).arg(&wanted);
-    check_success("pip install", pip.output())?;
-    fs::rename(wanted, installed).unwrap();
-    Ok(python)
-}
-
-fn check_success(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
-    match ran {
-        Ok(ran) if ran.status.success() => Ok(()),
-        Ok(ran) => Err(format!("{what}: {}", String::from_utf8_lossy(&ran.stderr).trim())),
-        Err(problem) => Err(format!("{what}: {problem}")),
-    }
-}
-
-/// Returns the result of [`python`]. If there is no Python, reports that the test is skipped and returns `None`.
+/// Returns a Python with the packages. If there is none, reports that the test is skipped and returns `None`.
 fn python_or_skip() -> Option<PathBuf> {
     let skip =
         |why| skipped(&format!("there is no Python with the packages of tests/analysts-requirements.txt: {why}"));
-    python().map_err(skip).ok()
+    venv::python("analysts-venv", REQUIREMENTS).map_err(skip).ok()
 }
 
 /// Runs a Python script in `directory`. The assertions of the script are the test.
@@ -225,7 +196,7 @@ frame.to_parquet("runs-ns.parquet")
     check(directory.path(), &format!("{COMMON}{script}")).await;
     let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let written: Vec<_> = names.filter(|name| name.contains('-')).collect();
-    assert!(written.len() == 11 || python().is_err(), "{written:?}");
+    assert!(written.len() == 11 || python_or_skip().is_none(), "{written:?}");
     for name in written {
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(["import", &name, "--output", "json"]).current_dir(directory.path());

@@ -3,33 +3,14 @@
 //! The client is installed once into `target/frankfurter-venv`. It has no setting for its host, so the script replaces
 //! the host and the scheme. Without Python or `PyPI` the test reports that it is skipped.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::skipped;
 use crate::support::{TestServer, tick};
+use crate::venv;
 
-const CLIENT: &str = "frankfurter==2.0.0";
+const CLIENT: &str = "frankfurter==2.0.0\n";
 const DAY_S: i64 = 86_400;
-
-/// Returns a Python with the client, or the reason why there is none.
-fn python() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let (venv, python) = (target.join("frankfurter-venv"), target.join("frankfurter-venv/bin/python"));
-    let lock = File::create(target.join("frankfurter-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    let run = |command: &mut Command| match command.output() {
-        Ok(ran) if ran.status.success() => Ok(()),
-        Ok(ran) => Err(String::from_utf8_lossy(&ran.stderr).trim().to_owned()),
-        Err(problem) => Err(problem.to_string()),
-    };
-    if run(Command::new(&python).args(["-c", "import frankfurter"])).is_err() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", CLIENT]))?;
-    }
-    Ok(python)
-}
 
 const SCRIPT: &str = r#"
 import sys
@@ -52,9 +33,10 @@ assert (days["start_date"], days["end_date"]) == ("2025-12-05", "2025-12-08"), d
 
 #[tokio::test]
 async fn frankfurter_client_reads_latest_day_and_range() {
+    let python = || venv::python("frankfurter-venv", CLIENT);
     let python = match tokio::task::spawn_blocking(python).await.unwrap() {
         Ok(python) => python,
-        Err(why) => return skipped::skipped(&format!("there is no Python with {CLIENT}: {why}")),
+        Err(why) => return skipped::skipped(&format!("there is no Python with {}: {why}", CLIENT.trim())),
     };
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -3 * DAY_S, "0.01144"), tick("KGS/USD", 0, "0.01150")]).await;
