@@ -6,10 +6,10 @@
 mod accept;
 mod access;
 mod clock_watch;
-mod guard;
 mod latest_table;
 mod load;
 mod reload;
+mod security;
 mod send_buffer;
 mod services;
 mod web;
@@ -53,9 +53,9 @@ use crate::telemetry::{self, TelemetryError};
 
 use accept::Accepted;
 use clock_watch::warn_while_ahead;
-use guard::{AbortOnDrop, Guard};
 use latest_table::latest_table;
 use load::{check_readable, load_files};
+use security::{AbortOnDrop, Security};
 use send_buffer::SendBuffers;
 use services::{Parts, router};
 
@@ -314,16 +314,16 @@ async fn serve_store(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
-    // Dropping the guard stops its tasks.
-    let guard = Guard::start(config, &clock)?;
-    load_files(ingest, config.load(), &clock, &rules, guard.audit.as_ref()).await;
+    // Dropping this stops its tasks.
+    let security = Security::start(config, &clock)?;
+    load_files(ingest, config.load(), &clock, &rules, security.audit.as_ref()).await;
     let table = latest_table(&ingest.view().latest_quotes);
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
     // Cancelled at the start of the shutdown: then the tasks end, and no new calls are accepted.
     let draining = CancellationToken::new();
-    // If this future is dropped, the guard stops the tasks.
+    // If this future is dropped, the tasks end.
     let _cancel_on_drop = draining.clone().drop_guard();
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
@@ -334,13 +334,13 @@ async fn serve_store(
     let plain_http = match listeners.http {
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
-            tracing::info!("page and plain HTTP on {}://{address}", guard.scheme);
+            tracing::info!("page and plain HTTP on {}://{address}", security.scheme);
             // Pages of the HTTP listener may call over gRPC-Web.
-            origins.extend(own_origins(guard.scheme, address));
-            let site = site(config, &rates, ingest, (&calls, &feeds), &guard, &draining)?;
+            origins.extend(own_origins(security.scheme, address));
+            let site = site(config, &rates, ingest, (&calls, &feeds), &security, &draining)?;
             Some(http::serve(
                 listener,
-                guard.acceptor.clone(),
+                security.acceptor.clone(),
                 http::router(site),
                 http::Limits::new(config.address_connections()),
                 draining.clone(),
@@ -353,7 +353,7 @@ async fn serve_store(
         rules: Arc::clone(&rules),
         clock: Arc::clone(&clock),
         metrics: feeds,
-        audit: guard.audit.clone(),
+        audit: security.audit.clone(),
         seed: clock.now().micros().unsigned_abs(),
     };
     // Dropping the handle ends the tasks that follow publishers.
@@ -380,11 +380,11 @@ async fn serve_store(
         draining: draining.clone(),
         calls,
         origins,
-        access: guard.access.clone(),
-        audit: guard.audit.clone(),
+        access: security.access.clone(),
+        audit: security.audit.clone(),
     })?
     .serve_with_incoming_shutdown(
-        Accepted::new(listeners.grpc, config.connection_limits(), Arc::clone(&send_buffers), guard.acceptor.clone()),
+        Accepted::new(listeners.grpc, config.connection_limits(), Arc::clone(&send_buffers), security.acceptor.clone()),
         draining.clone().cancelled_owned(),
     );
     let serving = async {
@@ -416,7 +416,7 @@ async fn serve_store(
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
-    guard.finish().await;
+    security.finish().await;
     Ok(())
 }
 
@@ -426,14 +426,14 @@ fn site(
     rates: &Arc<Rates>,
     ingest: &Ingest,
     (calls, feeds): (&CallMetrics, &FollowMetrics),
-    guard: &Guard,
+    security: &Security,
     draining: &CancellationToken,
 ) -> Result<Site, ServeError> {
     let directory = config.store_options().directory.clone();
-    let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), guard.metrics.clone(), directory)?;
+    let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), security.metrics.clone(), directory)?;
     let settings = Settings {
         origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
-        access: guard.access.clone(),
+        access: security.access.clone(),
         frankfurter_source: config.frankfurter_source().cloned(),
     };
     Ok(Site::new(Arc::clone(rates), ingest.clone(), scraped, draining.clone(), settings)?)

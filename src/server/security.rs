@@ -17,7 +17,7 @@ use crate::metrics::AccessMetrics;
 use crate::tls::Acceptor;
 
 /// The protection of a running server. Dropping it stops its tasks.
-pub(super) struct Guard {
+pub(super) struct Security {
     pub(super) access: Access,
     pub(super) acceptor: Acceptor,
     pub(super) audit: Option<Audit>,
@@ -27,7 +27,7 @@ pub(super) struct Guard {
     _tasks: Vec<AbortOnDrop>,
 }
 
-impl Guard {
+impl Security {
     /// Opens the audit log, and starts to read changed files again and to sync the audit log.
     pub(super) fn start(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, ServeError> {
         let metrics = AccessMetrics::default();
