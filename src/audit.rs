@@ -286,7 +286,7 @@ impl Audit {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.write(Self::sync).await;
+            self.sync_lines().await;
         }
     }
 
@@ -296,12 +296,19 @@ impl Audit {
         self.0.changes.close();
         let finished = async {
             self.0.changes.wait().await;
-            self.write(Self::sync).await;
+            self.sync_lines().await;
         };
         if timeout(FINISH_TIME_MAX, finished).await.is_err() {
             self.0.metrics.count_audit_failure();
             tracing::error!("the audit log {} is not complete: it could not be written in time", self.0.path.display());
         }
+    }
+
+    /// Syncs the lines written so far. Lines can be written meanwhile.
+    async fn sync_lines(&self) {
+        let audit = self.clone();
+        // A panic has been logged.
+        let _ = task::spawn_blocking(move || audit.sync()).await;
     }
 
     /// Runs `work` on a blocking thread, one at a time: a disk that hangs must not take the threads of reads.
@@ -367,7 +374,6 @@ impl Audit {
             if !std::mem::take(&mut open.is_dirty) {
                 return;
             }
-            // Lines can be written during the sync.
             open.file.try_clone()
         };
         if let Err(error) = synced.and_then(|file| file.sync_data()) {

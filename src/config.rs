@@ -17,6 +17,7 @@ mod value;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -319,6 +320,7 @@ impl Config {
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             cache_bytes: u64::from(args.cache_mib) * MEBIBYTE_BYTES,
             series_count_max: to_usize(args.series_max),
+            configured_sources: Arc::new(limits.new_series.configured.clone()),
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,
         };

@@ -13,6 +13,7 @@ mod random;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
@@ -113,6 +114,7 @@ pub(crate) fn store_options(directory: &Path) -> StoreOptions {
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: 1_000,
+        configured_sources: Arc::default(),
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     }

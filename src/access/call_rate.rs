@@ -23,39 +23,47 @@ const ADDRESSES_MAX: usize = 10_000;
 /// A limit of calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct CallRate {
-    /// Time until a burst is forgotten, microseconds.
-    burst_us: i64,
-    /// Time per call, microseconds.
-    refill_us: i64,
+    /// Time until a burst is forgotten, nanoseconds.
+    burst_ns: i64,
+    /// Time per call, nanoseconds.
+    refill_ns: i64,
 }
+
+const SECOND_NS: i64 = 1_000_000_000;
+const MICROSECOND_NS: i64 = 1_000;
 
 impl CallRate {
     /// The limit of calls with invalid credentials.
     pub(super) const FAILURES: Self = {
-        let refill_us = FAILURES_REFILL.as_secs().cast_signed() * Timestamp::SECOND_US;
-        Self { burst_us: FAILURES_BURST_MAX * refill_us, refill_us }
+        let refill_ns = FAILURES_REFILL.as_secs().cast_signed() * SECOND_NS;
+        Self { burst_ns: FAILURES_BURST_MAX * refill_ns, refill_ns }
     };
 
     /// Returns a limit of `calls_max` calls in a second, of which all may come at once.
     pub(super) fn per_second(calls_max: u32) -> Self {
-        let refill_us = (Timestamp::SECOND_US / i64::from(calls_max.max(1))).max(1);
-        Self { burst_us: i64::from(calls_max.max(1)) * refill_us, refill_us }
+        let calls_max = i64::from(calls_max.max(1));
+        let refill_ns = SECOND_NS / calls_max;
+        Self { burst_ns: calls_max * refill_ns, refill_ns }
     }
 
-    /// Counts a call at `now`. `free_at_us` is the time at which the earlier calls are forgotten. Returns this time with
-    /// the call.
+    /// Counts a call at `now`. `free_at_ns` is the time at which the earlier calls are forgotten, in nanoseconds since
+    /// 1970. Returns this time with the call.
     ///
     /// # Errors
     /// The time to wait, if there were too many calls.
-    fn next(self, free_at_us: i64, now: Timestamp) -> Result<i64, Duration> {
-        let Self { burst_us, refill_us } = self;
-        let now_us = now.micros();
-        let full_us = now_us.saturating_add(burst_us);
+    fn next(self, free_at_ns: i64, now: Timestamp) -> Result<i64, Duration> {
+        let Self { burst_ns, refill_ns } = self;
+        let now_ns = nanoseconds(now);
+        let full_ns = now_ns.saturating_add(burst_ns);
         // A clock that is set back must not lock a client out.
-        let next = free_at_us.clamp(now_us, full_us).saturating_add(refill_us);
-        let wait_us = next.saturating_sub(full_us);
-        if wait_us > 0 { Err(Duration::from_micros(wait_us.unsigned_abs())) } else { Ok(next) }
+        let next = free_at_ns.clamp(now_ns, full_ns).saturating_add(refill_ns);
+        let wait_ns = next.saturating_sub(full_ns);
+        if wait_ns > 0 { Err(Duration::from_nanos(wait_ns.unsigned_abs())) } else { Ok(next) }
     }
+}
+
+fn nanoseconds(time: Timestamp) -> i64 {
+    time.micros().saturating_mul(MICROSECOND_NS)
 }
 
 /// The calls of one client.
@@ -74,12 +82,12 @@ impl ClientRate {
     /// # Errors
     /// As of [`CallRate::next`].
     pub(super) fn record(&self, rate: CallRate, now: Timestamp) -> Result<(), Duration> {
-        let mut free_at_us = self.0.load(Ordering::Relaxed);
+        let mut free_at_ns = self.0.load(Ordering::Relaxed);
         loop {
-            let next = rate.next(free_at_us, now)?;
-            match self.0.compare_exchange_weak(free_at_us, next, Ordering::Relaxed, Ordering::Relaxed) {
+            let next = rate.next(free_at_ns, now)?;
+            match self.0.compare_exchange_weak(free_at_ns, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
-                Err(changed) => free_at_us = changed,
+                Err(changed) => free_at_ns = changed,
             }
         }
     }
@@ -89,13 +97,13 @@ impl ClientRate {
 #[derive(Debug)]
 pub(super) struct AddressRates {
     rate: CallRate,
-    /// For each address: the time at which its calls are forgotten, in microseconds.
-    free_at_us: Mutex<HashMap<Option<IpAddr>, i64>>,
+    /// For each address: the time at which its calls are forgotten, in nanoseconds.
+    free_at_ns: Mutex<HashMap<Option<IpAddr>, i64>>,
 }
 
 impl AddressRates {
     pub(super) fn new(rate: CallRate) -> Self {
-        Self { rate, free_at_us: Mutex::default() }
+        Self { rate, free_at_ns: Mutex::default() }
     }
 
     /// Counts a call of `address` at `now`.
@@ -103,16 +111,16 @@ impl AddressRates {
     /// # Errors
     /// As of [`CallRate::next`].
     pub(super) fn record(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
-        let now_us = now.micros();
-        let mut free_at = self.free_at_us.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ns = nanoseconds(now);
+        let mut free_at = self.free_at_ns.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = address.map(network);
         if free_at.len() >= ADDRESSES_MAX && !free_at.contains_key(&key) {
-            free_at.retain(|_, at| *at > now_us);
+            free_at.retain(|_, at| *at > now_ns);
             if free_at.len() >= ADDRESSES_MAX {
                 key = None;
             }
         }
-        let at = free_at.entry(key).or_insert(now_us);
+        let at = free_at.entry(key).or_insert(now_ns);
         *at = self.rate.next(*at, now)?;
         Ok(())
     }
@@ -154,7 +162,7 @@ mod tests {
         for host in 0..20_000_u32 {
             let _ = failures.record(Some(IpAddr::from(host.to_be_bytes())), at(0));
         }
-        let count = || failures.free_at_us.lock().unwrap().len();
+        let count = || failures.free_at_ns.lock().unwrap().len();
         assert!(count() <= ADDRESSES_MAX + 1, "{}", count());
         assert_eq!(failures.record(Some(IpAddr::from([9, 9, 9, 9])), at(3_600)), Ok(()));
         assert_eq!(count(), 1, "old failures are forgotten");

@@ -3,17 +3,40 @@
 //! **Invariant**: one client address never takes all slots, unless there is only one.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Extensions;
+use tokio::task::futures::TaskLocalFuture;
+use tokio::task_local;
 
 /// The client address of a call, or its network for IPv6 ([`crate::network`]). The server stores it in the extensions of
 /// the request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Caller(pub IpAddr);
 
+task_local! {
+    static CALLER: Option<Caller>;
+}
+
+/// A future that runs for a caller.
+pub type CallerScope<F> = TaskLocalFuture<Option<Caller>, F>;
+
 impl Caller {
+    /// Returns a future that runs `future` for a caller, whom [`Caller::current`] returns meanwhile.
+    pub fn scope<F>(caller: Option<Self>, future: F) -> CallerScope<F>
+    where
+        F: Future,
+    {
+        CALLER.scope(caller, future)
+    }
+
+    /// Returns the caller for whom this task runs, so that reads of the store take the permits of the caller.
+    pub(super) fn current() -> Option<Self> {
+        CALLER.try_with(|caller| *caller).ok().flatten()
+    }
+
     /// Returns the client address from the extensions of a request, or `None` if the request did not come over a
     /// connection.
     pub fn of(extensions: &Extensions) -> Option<Self> {

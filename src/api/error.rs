@@ -96,8 +96,8 @@ pub enum ServiceError {
     /// The maximum number of expensive reads is running, in total or for this client, and no permit for them became free
     /// in time.
     #[error(
-        "the server or this client has reached its limit of reads that compare sources; ask for fewer days, or try again \
-         in a moment"
+        "the server or this client has reached its limit of expensive reads (comparisons, gaps, candles and ranges of \
+         days); ask for a shorter time, or try again in a moment"
     )]
     TooManyExpensiveReads,
     /// The read exceeded its time limit.

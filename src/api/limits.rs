@@ -6,9 +6,10 @@
 pub struct ServiceLimits {
     /// Maximum number of concurrent reads of the store. Each uses a thread.
     pub reads_max: usize,
-    /// Maximum number of concurrent reads that compare sources. Each may use a core for seconds. They also take a permit
-    /// of `reads_max`; the other permits are left for cheap reads.
-    pub comparisons_max: usize,
+    /// Maximum number of concurrent expensive reads, each of which may use a core for seconds: comparisons of sources,
+    /// gaps, candles, and ranges of the Frankfurter API. They also take a permit of `reads_max`; the other permits are
+    /// left for cheap reads.
+    pub expensive_reads_max: usize,
     /// Maximum number of concurrent `StreamRuns` calls. Each holds a thread, a version of the store and a few messages.
     pub streams_max: usize,
     /// Maximum age of a `StreamRuns` call, seconds.
@@ -27,7 +28,7 @@ impl ServiceLimits {
     /// The limits of a server without settings.
     pub const DEFAULT: Self = Self {
         reads_max: 32,
-        comparisons_max: 4,
+        expensive_reads_max: 4,
         streams_max: 64,
         stream_age_max_s: 600,
         exports_max: 4,

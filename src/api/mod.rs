@@ -4,11 +4,11 @@
 //! **Invariant**: a request is validated before the store is read. This module does not know gRPC or HTTP: each
 //! protocol passes a proto message in, and gets a proto message or a [`ServiceError`] back.
 
+mod caller_permits;
 mod caller_slots;
 mod compare;
 pub mod convert;
 mod error;
-mod expensive_reads;
 mod gaps;
 mod limits;
 mod moments;
@@ -22,7 +22,7 @@ pub(crate) mod snapshot_request;
 mod sources;
 mod watch;
 
-pub use caller_slots::{Caller, CallerSlot, CallerSlots};
+pub use caller_slots::{Caller, CallerScope, CallerSlot, CallerSlots};
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use limits::ServiceLimits;
 #[cfg(any(test, fuzzing))]

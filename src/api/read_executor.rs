@@ -4,24 +4,24 @@
 //! gRPC, HTTP, the Frankfurter API, the page and exports all read through [`ReadExecutor`].
 //!
 //! **Invariant**: a read holds its permit until its thread ends, even if nobody waits for the result. A large response
-//! holds the permit until it is sent. Expensive reads hold only a few of the permits ([`super::expensive_reads`]).
+//! holds the permit until it is sent. Expensive reads hold only a few of the permits ([`ServiceLimits::expensive_reads_max`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::caller_permits::{CallerPermit, CallerPermits};
 use super::caller_slots::Caller;
 use super::error::ServiceError;
-use super::expensive_reads::{ExpensivePermit, ExpensiveReads};
 use super::limits::ServiceLimits;
 use crate::query::QueryError;
 
 /// Maximum number of reads that wait for a permit. Further reads are refused at once.
 pub const QUEUED_READS_MAX: usize = 256;
+/// Maximum number of expensive reads that wait. They take no place of cheap reads that wait.
+const QUEUED_EXPENSIVE_READS_MAX: usize = 32;
 /// How long a read waits for a permit before it is refused.
 const QUEUE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a read may take. The deadline of the call may end it earlier.
@@ -30,9 +30,9 @@ const READ_TIME_MAX: Duration = Duration::from_secs(30);
 /// Runs reads within the limits. Cheap to clone; all clones share the permits.
 #[derive(Clone, Debug)]
 pub struct ReadExecutor {
-    permits: Arc<Semaphore>,
-    queued: Arc<AtomicUsize>,
-    expensive: ExpensiveReads,
+    permits: CallerPermits,
+    /// Permits that expensive reads take first.
+    expensive: CallerPermits,
     limits: Limits,
 }
 
@@ -41,8 +41,8 @@ pub struct ReadExecutor {
 pub enum Cost {
     /// The read takes milliseconds.
     Cheap,
-    /// The read may use a core for seconds. It counts for this client address.
-    Expensive(Option<Caller>),
+    /// The read may use a core for seconds.
+    Expensive,
 }
 
 /// The limits of an executor.
@@ -57,15 +57,14 @@ struct Limits {
 /// A permit for one of the concurrent reads. Dropping the last clone releases it.
 #[derive(Clone, Debug)]
 pub struct ReadPermit {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _permit: Arc<CallerPermit>,
 }
 
 #[cfg(test)]
 impl ReadPermit {
     /// Creates a permit that does not belong to an executor.
     pub(crate) fn of_test() -> Self {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Self { _permit: Arc::new(permit) }
+        Self { _permit: Arc::new(CallerPermit::of_test()) }
     }
 }
 
@@ -81,16 +80,15 @@ pub struct Read<T> {
 impl ReadExecutor {
     /// Creates the executor with the permits of `limits`.
     pub fn new(limits: &ServiceLimits) -> Self {
-        let ServiceLimits { reads_max, comparisons_max, .. } = *limits;
+        let ServiceLimits { reads_max, expensive_reads_max, .. } = *limits;
         let (queued_max, queue_time, read_time) = (QUEUED_READS_MAX, QUEUE_TIME_MAX, READ_TIME_MAX);
-        Self::with_limits(Limits { reads_max, queued_max, queue_time, read_time }, comparisons_max)
+        Self::with_limits(Limits { reads_max, queued_max, queue_time, read_time }, expensive_reads_max)
     }
 
-    fn with_limits(limits: Limits, comparisons_max: usize) -> Self {
+    fn with_limits(limits: Limits, expensive_reads_max: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(limits.reads_max)),
-            queued: Arc::default(),
-            expensive: ExpensiveReads::new(comparisons_max),
+            permits: CallerPermits::new(limits.reads_max, limits.queued_max),
+            expensive: CallerPermits::new(expensive_reads_max, QUEUED_EXPENSIVE_READS_MAX),
             limits,
         }
     }
@@ -127,39 +125,18 @@ impl ReadExecutor {
     }
 
     async fn acquire(&self) -> Result<ReadPermit, ServiceError> {
-        let refused = ServiceError::TooManyReads { reads_max: self.limits.reads_max };
-        let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            permit
-        } else {
-            let _waiting = Waiting::begin(&self.queued, self.limits.queued_max).ok_or_else(|| refused.clone())?;
-            let permit = timeout(self.limits.queue_time, Arc::clone(&self.permits).acquire_owned()).await;
-            // The semaphore is never closed, so the only error is the timeout.
-            permit.ok().and_then(Result::ok).ok_or(refused)?
-        };
+        let permit = self.permits.acquire(Caller::current(), self.limits.queue_time).await;
+        let permit = permit.ok_or(ServiceError::TooManyReads { reads_max: self.limits.reads_max })?;
         Ok(ReadPermit { _permit: Arc::new(permit) })
     }
+
     /// Waits for a permit for expensive reads; none for a cheap read.
-    async fn acquire_expensive(&self, cost: Cost) -> Result<Option<ExpensivePermit>, ServiceError> {
-        let Cost::Expensive(caller) = cost else { return Ok(None) };
-        let permit = self.expensive.acquire(caller, self.limits.queue_time).await;
+    async fn acquire_expensive(&self, cost: Cost) -> Result<Option<CallerPermit>, ServiceError> {
+        if cost == Cost::Cheap {
+            return Ok(None);
+        }
+        let permit = self.expensive.acquire(Caller::current(), self.limits.queue_time).await;
         permit.map(Some).ok_or(ServiceError::TooManyExpensiveReads)
-    }
-}
-
-/// A read that waits for a permit.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    /// Returns `None` if `queued_max` reads wait already.
-    fn begin(queued: &'a AtomicUsize, queued_max: usize) -> Option<Self> {
-        let waiting = Self(queued);
-        (queued.fetch_add(1, Ordering::Relaxed) < queued_max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -205,13 +182,13 @@ mod tests {
     async fn read_beyond_the_limit_waits_and_is_then_refused() {
         let executor = executor(1, 1, Duration::from_mins(1));
         let (end, first) = start_read(&executor);
-        until(|| executor.permits.available_permits() == 0).await;
+        until(|| executor.permits.available() == 0).await;
         // One read may wait, and gets no permit in time. A further read is refused at once.
         let waiting = tokio::spawn({
             let executor = executor.clone();
             async move { executor.run(Cost::Cheap, |_| Ok(())).await.map(drop) }
         });
-        until(|| executor.queued.load(Ordering::Relaxed) == 1).await;
+        until(|| executor.permits.waiting() == 1).await;
         let begun = Instant::now();
         assert!(matches!(
             executor.run(Cost::Cheap, |_| Ok(())).await,
@@ -221,10 +198,10 @@ mod tests {
         assert!(matches!(waiting.await.unwrap(), Err(ServiceError::TooManyReads { .. })));
         end.send(()).unwrap();
         let first = first.await.unwrap().unwrap();
-        assert_eq!(executor.permits.available_permits(), 0, "the result holds the permit");
+        assert_eq!(executor.permits.available(), 0, "the result holds the permit");
         drop(first);
         assert!(executor.run(Cost::Cheap, |_| Ok(())).await.is_ok());
-        assert_eq!(executor.queued.load(Ordering::Relaxed), 0);
+        assert_eq!(executor.permits.waiting(), 0);
     }
 
     #[tokio::test]
@@ -237,15 +214,37 @@ mod tests {
                 let _ = receiver.recv();
                 Ok(())
             };
-            async move { executor.run(Cost::Expensive(None), task).await.map(drop) }
+            async move { executor.run(Cost::Expensive, task).await.map(drop) }
         });
-        until(|| executor.permits.available_permits() == 1).await;
-        let refused = executor.run(Cost::Expensive(None), |_| Ok(())).await.map(drop).unwrap_err();
+        until(|| executor.permits.available() == 1).await;
+        let refused = executor.run(Cost::Expensive, |_| Ok(())).await.map(drop).unwrap_err();
         assert!(matches!(refused, ServiceError::TooManyExpensiveReads), "{refused}");
         assert!(executor.run(Cost::Cheap, |_| Ok(())).await.is_ok());
         drop(end);
         running.await.unwrap().unwrap();
-        assert!(executor.run(Cost::Expensive(None), |_| Ok(())).await.is_ok());
+        assert!(executor.run(Cost::Expensive, |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_client_leaves_reads_to_the_others() {
+        let executor = executor(2, 1, Duration::from_mins(1));
+        let (end, receiver) = mpsc::channel::<()>();
+        let caller = |last: u8| Some(Caller(std::net::IpAddr::from([192, 0, 2, last])));
+        let running = tokio::spawn({
+            let executor = executor.clone();
+            let task = move |_| {
+                let _ = receiver.recv();
+                Ok(())
+            };
+            Caller::scope(caller(1), async move { executor.run(Cost::Cheap, task).await.map(drop) })
+        });
+        until(|| executor.permits.available() == 1).await;
+        let read = |last| Caller::scope(caller(last), executor.run(Cost::Cheap, |_| Ok(())));
+        assert!(matches!(read(1).await, Err(ServiceError::TooManyReads { reads_max: 2 })));
+        assert!(read(2).await.is_ok());
+        drop(end);
+        running.await.unwrap().unwrap();
+        assert!(read(1).await.is_ok());
     }
 
     #[tokio::test]
@@ -253,9 +252,9 @@ mod tests {
         let executor = executor(1, 1, SOON);
         let (end, read) = start_read(&executor);
         assert!(matches!(read.await.unwrap(), Err(ServiceError::ReadTooLong { .. })));
-        assert_eq!(executor.permits.available_permits(), 0, "the thread still runs");
+        assert_eq!(executor.permits.available(), 0, "the thread still runs");
         drop(end);
-        until(|| executor.permits.available_permits() == 1).await;
+        until(|| executor.permits.available() == 1).await;
     }
 
     #[tokio::test]
@@ -277,7 +276,7 @@ mod tests {
         });
         start_receiver.await.unwrap();
         read.abort();
-        until(|| executor.permits.available_permits() == 1).await;
+        until(|| executor.permits.available() == 1).await;
     }
 
     #[tokio::test]
@@ -285,6 +284,6 @@ mod tests {
         let executor = executor(1, 1, Duration::from_mins(1));
         let error = executor.run::<()>(Cost::Cheap, |_| panic!("a fault")).await.unwrap_err();
         assert!(matches!(error, ServiceError::TaskFailed(_)), "{error}");
-        assert_eq!(executor.permits.available_permits(), 1);
+        assert_eq!(executor.permits.available(), 1);
     }
 }

@@ -18,8 +18,9 @@ use crate::ingest::{NewSeriesLimits, QueueLimits};
 const CONNECTIONS_DEFAULT: usize = 2_048;
 /// Default of `--client-calls` for a server with access control.
 const CLIENT_CALLS_DEFAULT: u32 = 10_000;
-/// Files that gRPC connections leave free for the store and for fetches. Another quarter of all files is for HTTP.
-const STORE_FILES: usize = 64;
+/// Files that gRPC connections leave free: for the store, for fetches, for connections that are being closed, and for
+/// overflow slots of HTTP. Another quarter of all files is for HTTP.
+const STORE_FILES: usize = 192;
 /// This part of the series is reserved for configured sources, unless configured.
 const RESERVED_FRACTION: u32 = 4;
 
@@ -77,11 +78,11 @@ pub struct LimitArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub max_reads: u32,
 
-    /// Largest number of concurrent reads that compare sources, from 1 to 1024. Each may use a core for seconds. They
-    /// count for --max-reads, too
-    #[arg(long, value_name = "N", env = "SILKRATE_MAX_COMPARISONS", default_value = "4",
+    /// Largest number of concurrent expensive reads, from 1 to 1024: comparisons of sources, gaps, candles, and ranges of
+    /// the Frankfurter API. Each may use a core for seconds. They count for --max-reads, too
+    #[arg(long, value_name = "N", env = "SILKRATE_MAX_EXPENSIVE_READS", default_value = "4",
           value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub max_comparisons: u32,
+    pub max_expensive_reads: u32,
 
     /// Largest number of concurrent streams of runs, from 1 to 10000. Each uses a thread, and keeps a version of the
     /// store in memory
@@ -118,7 +119,8 @@ pub struct LimitArgs {
     pub max_request_mib: u32,
 
     /// Number of series, of those of --series-max, that only configured sources can take, from 0 to --series-max. A source
-    /// is configured if a flag or the configuration file names it, or if it is a publisher that the server can follow
+    /// is configured if it has settings of its own, by a flag or in the configuration file, or if it is a publisher that
+    /// the server can follow
     /// [default: a quarter of --series-max]
     #[arg(long, value_name = "N", env = "SILKRATE_RESERVED_SERIES",
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
@@ -172,7 +174,7 @@ impl LimitArgs {
             queue: QueueLimits { batches_max: to_usize(self.queue_batches), ticks_max: to_usize(self.queue_ticks) },
             service: ServiceLimits {
                 reads_max: to_usize(self.max_reads),
-                comparisons_max: to_usize(self.max_comparisons),
+                expensive_reads_max: to_usize(self.max_expensive_reads),
                 streams_max: to_usize(self.max_streams),
                 stream_age_max_s: self.stream_age.as_secs(),
                 exports_max: to_usize(self.max_exports),
@@ -206,11 +208,11 @@ mod tests {
         assert_eq!(connections_max(None, None), Ok(2_048));
         assert_eq!(connections_max(None, Some(1 << 20)), Ok(2_048));
         assert_eq!(connections_max(None, Some(1_024)), Ok(512));
-        assert_eq!(connections_max(Some(704), Some(1_024)), Ok(704));
+        assert_eq!(connections_max(Some(576), Some(1_024)), Ok(576));
         let refused = connections_max(Some(1_000), Some(1_024)).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "--max-connections 1000: the process may open 1024 files, and plain HTTP and the store need the rest; give at most 704, or raise the hard limit of open files (ulimit -Hn)"
+            "--max-connections 1000: the process may open 1024 files, and plain HTTP and the store need the rest; give at most 576, or raise the hard limit of open files (ulimit -Hn)"
         );
     }
 }

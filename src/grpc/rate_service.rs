@@ -170,15 +170,14 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::CompareSourcesRequest>,
     ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
-        let cost = Cost::Expensive(Caller::of(request.extensions()));
-        run_read_at_cost(&self.rates, cost, self.rates.compare_sources(request.into_inner())).await
+        run_read_at_cost(&self.rates, Cost::Expensive, self.rates.compare_sources(request.into_inner())).await
     }
 
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,
     ) -> Result<Response<v1::ListCandlesResponse>, Status> {
-        run_read(&self.rates, self.rates.list_candles(request.into_inner())).await
+        run_read_at_cost(&self.rates, Cost::Expensive, self.rates.list_candles(request.into_inner())).await
     }
 
     async fn list_revisions(
@@ -196,6 +195,6 @@ impl RateService for RateServiceImpl {
     }
 
     async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
-        run_read(&self.rates, self.rates.list_gaps(request.into_inner())).await
+        run_read_at_cost(&self.rates, Cost::Expensive, self.rates.list_gaps(request.into_inner())).await
     }
 }

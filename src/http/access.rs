@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, Response, StatusCode};
+use axum::http::{HeaderValue, Response};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use http_body::{Body as _, Frame, SizeHint};
@@ -43,9 +43,9 @@ pub(super) async fn check(State(access): State<Access>, mut request: Request, ne
     let principal = match access.authorize(need, &peer, presented) {
         Ok(principal) => principal,
         Err(refusal) => {
+            let is_invalid = refusal.is_unauthenticated() || matches!(refusal, Refusal::TooManyFailures { .. });
             let mut response = refuse(&request, refusal);
-            if kept.is_some() && [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].contains(&response.status())
-            {
+            if kept.is_some() && is_invalid {
                 // So that the browser does not send the invalid token again and again.
                 response.headers_mut().insert(SET_COOKIE, cookie::remove(peer.is_tls));
             }

@@ -25,7 +25,7 @@ use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema};
 use super::short_forms;
-use crate::api::{Caller, Cost, PointReadTask, Rates, Read, ReadPermit, ReadTask, ServiceError};
+use crate::api::{Cost, PointReadTask, Rates, Read, ReadPermit, ReadTask, ServiceError};
 use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::query::Reader;
@@ -217,9 +217,10 @@ fn response(encoded: EncodedResponse, permit: Option<ReadPermit>, (format, seque
 
 impl<'a> CallRequest<'a> {
     fn new(site: &'a Site, call: Call, request: &'a Parts) -> Result<Self, Problem> {
-        let Parts { uri, headers, extensions, .. } = request;
+        let Parts { uri, headers, .. } = request;
         let query = uri.query();
-        let cost = if call == Call::Compare { Cost::Expensive(Caller::of(extensions)) } else { Cost::Cheap };
+        let is_expensive = matches!(call, Call::Compare | Call::Gaps | Call::Candles);
+        let cost = if is_expensive { Cost::Expensive } else { Cost::Cheap };
         let mut parameters = Parameters::parse(query)?;
         let request = &site.schema.call(call).ok_or_else(|| internal_error(&"no such call"))?.request;
         short_forms::expand(&mut parameters, site.rates.now(), |name| request.field(name).is_some())?;

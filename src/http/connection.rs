@@ -75,11 +75,12 @@ struct Answers {
 impl Answers {
     async fn answer(self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
         let call = self.calls.as_ref().map(Calls::begin);
-        if let Some(address) = self.peer.address {
-            request.extensions_mut().insert(Caller(network(address)));
+        let caller = self.peer.address.map(|address| Caller(network(address)));
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
         }
         request.extensions_mut().insert(self.peer);
-        let response = self.router.oneshot(request).await?;
+        let response = Caller::scope(caller, self.router.oneshot(request)).await?;
         Ok(match call {
             Some(call) => response.map(|inner| CountedBody::body(inner, call)),
             None => response,

@@ -33,7 +33,7 @@ use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use crate::analysis::{Conversion, Derived, Zone};
-use crate::api::{Rates, Read, ServiceError};
+use crate::api::{Cost, Rates, Read, ServiceError};
 use crate::domain::{Amount, Currency, Interval, Pair, Rate, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::query::{
     BucketsRequest, CandleRow, CandlesPage, CandlesRequest, Derivation, Moment, MomentRange, ObservedDay, QueryError,
@@ -208,7 +208,8 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     }
     let read_rates = rates.clone();
     // The whole response comes from one read, and is encoded on the thread of the read.
-    let read = rates.read(move |reader| {
+    let cost = if matches!(resource, Resource::Days(..)) { Cost::Expensive } else { Cost::Cheap };
+    let read = rates.read_at_cost(cost, move |reader| {
         let finder = RateFinder { rates: &read_rates, reader, chosen: chosen.as_ref() };
         Ok(match (resource, &request) {
             (Resource::Days(start, end), Some(request)) => {

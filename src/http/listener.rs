@@ -7,13 +7,11 @@
 //! slowly, or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the
 //! response in progress.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{self, Kind, Limits};
 use super::security::OverflowSlot;
 use crate::access::Peer;
+use crate::api::{Caller, CallerSlots};
 use crate::incoming::{ConnectionSlots, Incoming, SlotLimits};
+use crate::network::network;
 use crate::tls::Acceptor;
 
 /// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
@@ -68,7 +68,7 @@ pub async fn serve(
 ) {
     let [regular, overflow] = kinds(router, limits);
     let slots = ConnectionSlots::new("plain HTTP", limits.slots);
-    let overflow_slots = Arc::new(Semaphore::new(OVERFLOW_SLOTS_MAX));
+    let overflow_slots = CallerSlots::new(OVERFLOW_SLOTS_MAX);
     let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -87,12 +87,12 @@ pub async fn serve(
                     () = slot.close_token().cancelled() => {}
                 }
             });
-        } else if let Ok(permit) = Arc::clone(&overflow_slots).try_acquire_owned() {
+        } else if let Some(overflow_slot) = overflow_slots.take(Some(Caller(network(peer.ip())))) {
             let stream = acceptor.accept(stream);
             let connection = connection::serve(stream, client, overflow.clone(), None, draining.clone());
             connections.spawn(async move {
                 connection.await;
-                drop(permit);
+                drop(overflow_slot);
             });
         } else {
             tracing::debug!(%peer, "connection closed: all slots and the overflow slots are in use");
@@ -217,9 +217,9 @@ mod tests {
             }
             assert!(ask(address, "/healthz").await.ends_with("alive"));
         }
-        // A connection beyond the overflow slots is closed without a response.
+        // A connection beyond the overflow slots of its address is closed without a response.
         let mut idle = Vec::new();
-        for _ in 0..OVERFLOW_SLOTS_MAX {
+        for _ in 0..OVERFLOW_SLOTS_MAX * 3 / 4 {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         assert_eq!(ask(address, "/healthz").await, "");

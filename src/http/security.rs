@@ -32,7 +32,7 @@ const NOTHING_ALLOWED: HeaderValue = HeaderValue::from_static("default-src 'none
 /// The `Retry-After` of a request that is refused because all connection slots are in use.
 const RETRY_CONNECTION: Duration = Duration::from_secs(1);
 /// The paths that are answered on a connection in an overflow slot.
-const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+const HEALTH: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The paths to which forms are sent.
 const FORMS: [&str; 2] = ["/login", "/logout"];

@@ -42,6 +42,7 @@ impl Applied {
         revise: bool,
         allowance: &mut Allowance,
     ) {
+        let is_new = !transaction.has_series(&group.series);
         if let Err((reason, message)) = allowance.check(transaction, &group.series) {
             self.refusals.extend(group.ticks.iter().map(|tick| Refusal {
                 index: tick.index,
@@ -77,6 +78,9 @@ impl Applied {
                     Err(error) => self.refuse(&group.series, tick, &error),
                 }
             }
+        }
+        if is_new && series_id.is_some() {
+            allowance.count(&group.series);
         }
     }
 
@@ -203,6 +207,11 @@ fn quarantine_full_text(limit: QuarantineLimit) -> String {
         QuarantineLimit::Series => {
             (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send the tick again")
         }
+        QuarantineLimit::Open => (
+            Quarantine::OPEN_HELD_MAX,
+            "of sources that are not configured are held",
+            "release or discard some, or name the source in the configuration file, and send the tick again",
+        ),
         QuarantineLimit::Source => {
             (Quarantine::SOURCE_HELD_MAX, "of this source are held", "release or discard some and send the tick again")
         }

@@ -11,6 +11,7 @@ mod fan_out;
 mod new_series;
 mod page;
 mod quarantine;
+mod queue_share;
 mod writer;
 
 pub use archive::{ArchiveError, ArchiveReport, ArchiveRequest};
@@ -26,6 +27,8 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
+
+use queue_share::{QueueShare, QueueShares};
 
 use crate::clock::Clock;
 use crate::domain::{Poll, PublishedValue, Rate, RatioThreshold, SeriesKey, Timestamp};
@@ -256,6 +259,8 @@ enum Message {
 struct PendingBatch {
     batch: Batch,
     reply: oneshot::Sender<Result<IngestReport, IngestError>>,
+    /// The caller's share of the queue, until the writer takes the batch.
+    share: Option<QueueShare>,
 }
 
 struct PendingPoll {
@@ -280,6 +285,7 @@ struct Shared {
     draining: AtomicBool,
     poisoned: std::sync::OnceLock<String>,
     queued_ticks: AtomicUsize,
+    shares: QueueShares,
     limits: QueueLimits,
     metrics: IngestMetrics,
 }
@@ -308,8 +314,14 @@ impl Ingest {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
             return Err(IngestError::QueueFull);
         }
+        let share = batch.caller.as_ref().map(|caller| self.shared.shares.take(caller, ticks, self.shared.limits));
+        if matches!(share, Some(None)) {
+            self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
+            return Err(IngestError::QueueFull);
+        }
+        let share = share.flatten();
         let (reply, response) = oneshot::channel();
-        if let Err(error) = self.queue(Message::Batch(Box::new(PendingBatch { batch, reply }))) {
+        if let Err(error) = self.queue(Message::Batch(Box::new(PendingBatch { batch, reply, share }))) {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
             return Err(error);
         }
@@ -444,6 +456,7 @@ impl Running {
             draining: AtomicBool::new(false),
             poisoned: std::sync::OnceLock::new(),
             queued_ticks: AtomicUsize::new(0),
+            shares: QueueShares::default(),
             limits,
             metrics: IngestMetrics::default(),
         });

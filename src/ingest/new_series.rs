@@ -3,7 +3,7 @@
 //! **Invariant**: a configured source is limited only by the total number of series. All other sources together have at
 //! most the series that are not reserved, and one caller creates only a limited number of them in a day of UTC.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::RefusalReason;
@@ -74,7 +74,7 @@ impl NewSeriesCounts {
             self.by_caller.get(caller).copied().unwrap_or(if is_shared { self.shared } else { Created::default() })
         });
         let limits = Arc::clone(&self.limits);
-        Allowance { limits, caller, created: created.unwrap_or_default(), day, has_created: false }
+        Allowance { limits, caller, created: created.unwrap_or_default(), day, has_created: false, known: None }
     }
 
     /// Adds what a batch has created to the counts.
@@ -96,34 +96,50 @@ pub(super) struct Allowance {
     created: Created,
     day: Timestamp,
     has_created: bool,
+    /// The state of the store, this batch included; read at the first new series.
+    known: Option<Known>,
+}
+
+/// What a store has.
+struct Known {
+    sources: HashSet<Source>,
+    /// Number of series of sources that are not configured.
+    open_series: usize,
 }
 
 impl Allowance {
-    /// Checks that the series exists or may be created. Counts the series as created if it does not exist. If the store
-    /// has no room for any series, the check passes and the store refuses the series.
+    /// Checks that the series exists or may be created. If the store has no room for any series, the check passes and
+    /// the store refuses the series. Call [`Self::count`] once the series is created.
     ///
     /// # Errors
     /// The reason and the message of the refusal.
     pub(super) fn check(
         &mut self,
-        transaction: &WriteTransaction<'_>,
+        transaction: &mut WriteTransaction<'_>,
         key: &SeriesKey,
     ) -> Result<(), (RefusalReason, String)> {
-        let (existing, total_max) = transaction.series_count();
-        if transaction.has_series(key) || self.limits.configured.contains(&key.source) || existing >= total_max {
+        if transaction.has_series(key) || self.limits.configured.contains(&key.source) {
             return Ok(());
         }
-        let open_max = total_max.saturating_sub(self.limits.reserved_series);
-        let is_open = |key: &SeriesKey| !self.limits.configured.contains(&key.source);
-        let has_source = transaction.counted_keys().any(|existing| existing.source == key.source);
-        if transaction.counted_keys().filter(|key| is_open(key)).count() >= open_max {
+        let (existing, total_max) = transaction.series_count();
+        if existing >= total_max {
+            return Ok(());
+        }
+        let limits = &self.limits;
+        let known = self.known.get_or_insert_with(|| Known {
+            sources: transaction.all_keys().map(|key| key.source.clone()).collect(),
+            open_series: transaction.counted_keys().filter(|key| !limits.configured.contains(&key.source)).count(),
+        });
+        if known.open_series >= total_max.saturating_sub(self.limits.reserved_series) {
             let reserved = self.limits.reserved_series;
             let message = format!(
-                "{key} would be a new series, and {reserved} of {total_max} series are reserved for configured sources; name the source in the configuration file, archive sources that are mistaken, or raise --series-max"
+                "{key} would be a new series, and {reserved} of {total_max} series are reserved for configured sources; \
+                 name the source in the configuration file, archive sources that are mistaken, or raise --series-max"
             );
             return Err((RefusalReason::TooManySeries, message));
         }
         let Some(caller) = &self.caller else { return Ok(()) };
+        let has_source = known.sources.contains(&key.source);
         let limits = [
             (self.created.series, self.limits.caller_series_max, "series", "--caller-series", true),
             (self.created.sources, self.limits.caller_sources_max, "sources", "--caller-sources", !has_source),
@@ -132,15 +148,26 @@ impl Allowance {
             if applies && count >= max {
                 let tomorrow = self.day.saturating_add_us(Timestamp::DAY_US);
                 let message = format!(
-                    "{key} would be a new series, and {caller} has created {max} {what} today, which is the limit of {flag}; send the tick again after {tomorrow}, name the source in the configuration file, or raise {flag}"
+                    "{key} would be a new series, and {caller} has created {max} {what} today, which is the limit of \
+                     {flag}; send the tick again after {tomorrow}, name the source in the configuration file, or raise \
+                     {flag}"
                 );
                 return Err((RefusalReason::CallerLimit, message));
             }
         }
+        Ok(())
+    }
+
+    /// Counts a series that was created after [`Self::check`].
+    pub(super) fn count(&mut self, key: &SeriesKey) {
+        if self.limits.configured.contains(&key.source) {
+            return;
+        }
+        let Some(known) = &mut self.known else { return };
+        known.open_series += 1;
         self.has_created = true;
         self.created.series += 1;
-        self.created.sources += usize::from(!has_source);
-        Ok(())
+        self.created.sources += usize::from(known.sources.insert(key.source.clone()));
     }
 }
 
@@ -167,8 +194,12 @@ mod tests {
         key: &SeriesKey,
     ) -> Result<(), RefusalReason> {
         let mut allowance = counts.allowance(caller, now);
+        let is_new = !transaction.has_series(key);
         allowance.check(transaction, key).map_err(|(reason, _)| reason)?;
         transaction.series(key).map_err(|_| RefusalReason::TooManySeries)?;
+        if is_new {
+            allowance.count(key);
+        }
         counts.keep(&allowance);
         Ok(())
     }

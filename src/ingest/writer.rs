@@ -115,7 +115,8 @@ impl Group {
         self.batches.is_empty() && self.polls.is_empty()
     }
 
-    fn add(&mut self, pending: PendingBatch) {
+    fn add(&mut self, mut pending: PendingBatch) {
+        pending.share = None;
         self.ticks += pending.batch.tick_count();
         self.batches.push_back(pending);
     }

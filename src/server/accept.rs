@@ -98,15 +98,24 @@ impl Connected for Connection {
     }
 }
 
+impl Connection {
+    /// Returns an error if the connection must close. A connection whose client reads nothing is written, not read.
+    fn check_close(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.close_requested.as_mut().poll(context).is_ready() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.close_requested.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check_close(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let this = &mut *self;
@@ -129,14 +138,17 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_close(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_close(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_close(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
@@ -145,6 +157,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_close(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -199,5 +212,23 @@ mod tests {
         let other = slots.take(client.local_addr().unwrap().ip());
         assert!(other.is_some());
         assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+    #[tokio::test]
+    async fn connection_that_waits_for_its_client_to_read_ends_when_it_gives_way() {
+        let (client, mut connection, slots) = connected().await;
+        let other = client.local_addr().unwrap().ip();
+        let writing = tokio::spawn(async move {
+            loop {
+                if let Err(error) = connection.write_all(&[0; 1 << 13]).await {
+                    return error.kind();
+                }
+            }
+        });
+        // The client reads nothing, so the writes block.
+        sleep(OPENING).await;
+        assert!(!writing.is_finished());
+        assert!(slots.take(other).is_some());
+        let ended = tokio::time::timeout(Duration::from_secs(10), writing).await.expect("the write ends");
+        assert_eq!(ended.unwrap(), io::ErrorKind::TimedOut);
     }
 }

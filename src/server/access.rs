@@ -17,7 +17,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::send_buffer::ConnectionBuffer;
-use crate::access::needs::{self, Need};
+use crate::access::needs;
 use crate::access::{Access, Presented, Principal, Refusal};
 use crate::grpc::EndingBody;
 
@@ -51,9 +51,6 @@ pub(super) struct AccessService<S> {
 impl<S> AccessService<S> {
     fn authorize<B>(&self, request: &mut Request<B>) -> Result<Principal, Refusal> {
         let peer = request.extensions().get::<ConnectionBuffer>().map(ConnectionBuffer::peer).unwrap_or_default();
-        if self.access.is_open() {
-            return self.access.authorize(Some(Need::Nothing), &peer, Presented::Nothing);
-        }
         let need = needs::method(request.uri().path());
         let header = request.headers_mut().remove(AUTHORIZATION);
         self.access.authorize(Some(need), &peer, Presented::from_header(header.as_ref().map(HeaderValue::as_bytes)))

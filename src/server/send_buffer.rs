@@ -30,11 +30,13 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::access::Peer;
-use crate::api::{Caller, CallerSlot, CallerSlots, ReadPermit, ServiceError, ServiceLimits};
+use crate::api::{Caller, CallerScope, CallerSlot, CallerSlots, ReadPermit, ServiceError, ServiceLimits};
 use crate::incoming::{CallInProgress, Calls, Slot};
 use crate::network::network;
 use crate::tls::Handshaken;
 
+/// The paths of the health service of gRPC.
+const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
 /// Maximum number of unsent response bytes of one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Maximum number of unsent response bytes of all connections from one address.
@@ -280,8 +282,11 @@ where
         if let Some(caller) = connection.as_ref().and_then(|connection| connection.caller) {
             request.extensions_mut().insert(Caller(caller));
         }
-        let call = connection.as_ref().and_then(|connection| connection.calls.as_ref()).map(Calls::begin);
-        SendBufferFuture { inner: self.inner.call(request), connection, call }
+        // Anyone may watch the health, so such a call must not keep a connection from giving way.
+        let is_health = request.uri().path().starts_with(HEALTH_SERVICE);
+        let calls = connection.as_ref().and_then(|connection| connection.calls.as_ref()).filter(|_| !is_health);
+        let (call, caller) = (calls.map(Calls::begin), Caller::of(request.extensions()));
+        SendBufferFuture { inner: Caller::scope(caller, self.inner.call(request)), connection, call }
     }
 }
 
@@ -289,7 +294,7 @@ pin_project! {
     /// The future of a response.
     pub(super) struct SendBufferFuture<F> {
         #[pin]
-        inner: F,
+        inner: CallerScope<F>,
         // None if the service is called without a connection, as in tests.
         connection: Option<Arc<SendBuffer>>,
         // Keeps the connection from being idle until the last byte of the response is handed to it.

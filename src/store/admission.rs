@@ -127,8 +127,9 @@ impl WriteTransaction<'_> {
     ) -> Result<Option<Admitted>, UpsertError> {
         let Some(series_of_id) = self.store.series.get(series as usize - 1) else { return Ok(None) };
         let key = &series_of_id.key;
+        let configured = Arc::clone(&self.store.options.configured_sources);
         let quarantine = &mut self.store.quarantine;
-        quarantine.check_room(key).map_err(UpsertError::QuarantineFull)?;
+        quarantine.check_room(key, &configured).map_err(UpsertError::QuarantineFull)?;
         let tick = HeldTick {
             id: quarantine.next_id(),
             series: Arc::clone(key),

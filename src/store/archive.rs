@@ -172,9 +172,14 @@ impl Archive {
         Ok(changes)
     }
 
+    /// Returns the number of decisions.
+    pub(super) fn count(&self) -> u64 {
+        self.stored_count + self.unstored.len() as u64
+    }
+
     /// Returns true if the store has the maximum number of decisions.
     pub(super) fn is_full(&self) -> bool {
-        self.stored_count + self.unstored.len() as u64 >= DECISIONS_MAX
+        self.count() >= DECISIONS_MAX
     }
 }
 

@@ -59,6 +59,7 @@ mod scan;
 mod segments;
 mod segments_summary;
 mod series;
+mod series_count;
 mod slices;
 mod usage;
 mod values;
@@ -66,7 +67,7 @@ mod verify;
 mod view;
 mod write_transaction;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,6 +98,7 @@ use reader::BlockReader;
 use revision_cache::RevisionIndexes;
 use segments::{ReplacedBlocks, Segments};
 use series::{Access, Recent, Series};
+use series_count::CountedSeries;
 use slices::UnindexedBlocks;
 
 use crate::domain::{SeriesKey, Source, Timestamp};
@@ -123,6 +125,9 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Maximum number of series.
     pub series_count_max: usize,
+    /// The sources that the configuration names, and those that the server can follow. All other sources together hold
+    /// only a part of the held ticks; if there are none, all sources are equal.
+    pub configured_sources: Arc<BTreeSet<Source>>,
     /// The limits at which a checkpoint is due.
     pub checkpoint: CheckpointLimits,
     /// Makes writes and syncs fail, for tests.
@@ -162,6 +167,7 @@ impl StoreOptions {
             reserve_bytes: 0,
             cache_bytes: 64 << 20,
             series_count_max: 100,
+            configured_sources: Arc::default(),
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,
         }
@@ -211,6 +217,8 @@ pub struct Store {
     polls: Polls,
     /// Decisions to archive and unarchive sources.
     archive: Archive,
+    /// The series that count towards the maximum.
+    counted: CountedSeries,
     /// The rules that determine the state of a quote.
     rules: StateRules,
     /// The rules last written to the log or to the meta record; `None` if none were written yet.

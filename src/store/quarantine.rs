@@ -37,6 +37,9 @@ impl Quarantine {
     /// Maximum number of held ticks of one source without a decision, so that one source cannot take the places of the
     /// others.
     pub const SOURCE_HELD_MAX: usize = 2_500;
+    /// Maximum number of held ticks of all sources together that are not configured, so that they cannot take the places
+    /// of configured ones.
+    pub const OPEN_HELD_MAX: usize = 5_000;
     /// Maximum number of held ticks of one series without a decision.
     pub const SERIES_HELD_MAX: usize = 1_000;
     /// Maximum number of decided ticks in the list. Beyond it, the oldest decided tick of the source that has the most
@@ -148,6 +151,8 @@ fn add<K: Clone + Ord>(counts: &mut BTreeMap<K, usize>, key: &K, by: isize) {
 pub enum QuarantineLimit {
     /// The limit of the store, [`Quarantine::HELD_MAX`].
     Store,
+    /// The limit of sources that are not configured, [`Quarantine::OPEN_HELD_MAX`].
+    Open,
     /// The limit of the source, [`Quarantine::SOURCE_HELD_MAX`].
     Source,
     /// The limit of the series, [`Quarantine::SERIES_HELD_MAX`].
@@ -194,11 +199,20 @@ impl QuarantineIndex {
         ids.iter().rev().filter_map(|id| self.list.get(*id)).find(|tick| tick.value == value)
     }
 
-    /// Checks that another tick of a series may be held.
+    /// Checks that another tick of a series may be held. `configured` are the sources of
+    /// [`super::StoreOptions::configured_sources`].
     ///
     /// # Errors
     /// Returns the limit that is reached.
-    pub(super) fn check_room(&self, series: &SeriesKey) -> Result<(), QuarantineLimit> {
+    pub(super) fn check_room(&self, series: &SeriesKey, configured: &BTreeSet<Source>) -> Result<(), QuarantineLimit> {
+        let is_open = |source: &Source| !configured.is_empty() && !configured.contains(source);
+        let held_of_open = || {
+            let of_source = self.list.held_of_source.iter();
+            of_source.filter(|(source, _)| is_open(source)).map(|(_, count)| count).sum::<usize>()
+        };
+        if is_open(&series.source) && held_of_open() >= Quarantine::OPEN_HELD_MAX {
+            return Err(QuarantineLimit::Open);
+        }
         if self.list.held.get(series).is_some_and(|count| *count >= Quarantine::SERIES_HELD_MAX) {
             return Err(QuarantineLimit::Series);
         }

@@ -22,6 +22,7 @@ use super::quarantine::{HeldRecord, QuarantineIndex};
 use super::records::{Meta, SeriesRecord, series_key};
 use super::segments::{ReplacedBlocks, Segments};
 use super::series::{self, Recent};
+use super::series_count::CountedSeries;
 use super::slices::UnindexedBlocks;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
@@ -154,6 +155,7 @@ impl Store {
             log,
             polls: Polls::default(),
             archive: Archive::default(),
+            counted: CountedSeries::default(),
             due: Vec::new(),
             views: Vec::new(),
             indexes: Arc::default(),

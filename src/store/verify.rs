@@ -66,6 +66,7 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: usize::MAX,
+        configured_sources: Arc::default(),
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     })?;

@@ -15,6 +15,7 @@ use super::polls::{LogPoll, PollRefused};
 use super::quarantine::{QuarantineChange, QuarantineLimit};
 use super::rules::RulesRecord;
 use super::series::{Access, Outcome, Series, SeriesCommit};
+use super::series_count::{CountedSeries, STORED_SERIES_MAX};
 use super::{Commit, Store};
 use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
 
@@ -39,9 +40,6 @@ pub enum Upserted {
         late: bool,
     },
 }
-
-/// Maximum number of series of a store, those of archived sources included.
-const STORED_SERIES_MAX: usize = 100_000;
 
 /// Why a tick was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,17 +179,19 @@ impl WriteTransaction<'_> {
         self.store.ids.contains_key(key)
     }
 
-    /// Iterates over the keys of the series that count towards the maximum: the series of sources that are not archived,
-    /// new series included.
+    /// Iterates over the keys of all series, new series and those of archived sources included.
+    pub fn all_keys(&self) -> impl Iterator<Item = &SeriesKey> {
+        self.store.series.iter().map(|series| &*series.key)
+    }
+
+    /// Iterates over the keys of the series that count towards the maximum: those of sources that are not archived.
     pub fn counted_keys(&self) -> impl Iterator<Item = &SeriesKey> {
-        let archived = self.store.archive.sources();
-        let keys = self.store.series.iter().map(|series| &*series.key);
-        keys.filter(|key| !archived.is_archived(&key.source, Timestamp::MAX))
+        self.store.counted_keys()
     }
 
     /// Returns the number of series that count, and their maximum.
-    pub fn series_count(&self) -> (usize, usize) {
-        (self.counted_keys().count(), self.store.options.series_count_max)
+    pub fn series_count(&mut self) -> (usize, usize) {
+        (self.store.count_series(), self.store.options.series_count_max)
     }
 
     /// Saves the state of the transaction, and of the series with these keys, for [`Self::roll_back`].
@@ -324,6 +324,7 @@ impl Store {
     }
 
     fn truncate_series(&mut self, count: usize) {
+        self.counted = CountedSeries::default();
         for series in self.series.drain(count..) {
             self.ids.remove(&*series.key);
         }

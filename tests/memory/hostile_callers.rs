@@ -258,6 +258,20 @@ async fn undecodable_message_is_invalid_argument() {
 }
 
 #[tokio::test]
+async fn compressed_message_is_refused_without_expanding_it() {
+    let server = TestServer::start(&[]).await;
+    let client = Client::connect(&server, LOCAL, 1 << 20).await;
+    // What the bytes would expand to does not matter: the server accepts no compression.
+    let mut compressed = framed(&[0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3]);
+    compressed[0] = 1;
+    let headers = [("content-type", GRPC), ("te", "trailers"), ("grpc-encoding", "gzip")];
+    let response = client.post(INGEST, &headers, compressed).await.unwrap();
+    let found = timeout(Duration::from_secs(10), code(response)).await.expect("a response");
+    assert_eq!(found, Code::Unimplemented);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn page_of_a_forbidden_origin_stores_nothing_with_any_content_type() {
     let server = TestServer::start(&["--cors-origin", "https://dash.example.org"]).await;
     let client = Client::connect(&server, LOCAL, 1 << 20).await;

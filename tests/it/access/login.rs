@@ -58,6 +58,19 @@ async fn page_asks_once_and_keeps_the_token_in_a_protected_cookie() {
     assert_eq!(refused.header("set-cookie"), Some("silkrate=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"));
 }
 
+#[tokio::test]
+async fn browser_that_must_wait_keeps_its_cookie() {
+    let (tokens, [read, ..]) = Tokens::of_roles();
+    let path = tokens.path().display().to_string();
+    let server = TestServer::start(&["--tokens", &path, "--client-calls", "2"]).await;
+    let sent = format!("silkrate={read}");
+    for _ in 0..2 {
+        assert_eq!(get_with(server.http_addr, "/", &[("cookie", &sent)]).await.status, 200);
+    }
+    let limited = get_with(server.http_addr, "/", &[("cookie", &sent)]).await;
+    assert_eq!((limited.status, limited.header("retry-after"), limited.header("set-cookie")), (429, Some("1"), None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn form_of_another_site_is_refused_and_logout_removes_the_cookie() {
     let (tokens, [read, ..]) = Tokens::of_roles();

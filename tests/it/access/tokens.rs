@@ -307,3 +307,14 @@ async fn anonymous_calls_are_limited_by_address() {
     }
     assert_eq!(call(&server, "silkrate.v1.RateService/ListSeries", None).await, Some(Code::ResourceExhausted));
 }
+
+#[tokio::test]
+async fn calls_of_an_open_server_are_limited_by_address_if_a_limit_is_given() {
+    let server = TestServer::start(&["--client-calls", "3"]).await;
+    for _ in 0..3 {
+        assert_eq!(call(&server, "silkrate.v1.RateService/ListSeries", None).await, None);
+    }
+    assert_eq!(call(&server, "silkrate.v1.RateService/ListSeries", None).await, Some(Code::ResourceExhausted));
+    assert_eq!(get_with(server.http_addr, "/v1/latest", &[]).await.status, 429);
+    assert_eq!(call(&server, "grpc.health.v1.Health/Check", None).await, None);
+}

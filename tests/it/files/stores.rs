@@ -30,6 +30,7 @@ pub(crate) fn options(directory: &Path) -> StoreOptions {
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: 100,
+        configured_sources: std::sync::Arc::default(),
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     }

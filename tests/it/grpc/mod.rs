@@ -3,6 +3,7 @@
 mod archive;
 mod deadline;
 mod derived_rates;
+mod floods;
 mod grpc_web;
 mod ingest;
 mod limits;

@@ -28,6 +28,7 @@ fn options(directory: &Path, window_us: i64, recollapse: bool) -> StoreOptions {
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: 100,
+        configured_sources: Arc::default(),
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     }

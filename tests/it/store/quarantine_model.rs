@@ -1,18 +1,21 @@
 //! The quarantine of the store compared with a naive model. The model has the stored ticks in an ordered map, and the
 //! held ticks in a list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use silkrate::domain::{
-    CurrencySet, HeldTick, Note, Pair, PublishedValue, Rate, RatioThreshold, ScanOrder, SeriesKey, Timestamp, Verdict,
+    CurrencySet, HeldTick, Note, Pair, PublishedValue, Rate, RatioThreshold, ScanOrder, SeriesKey, Source, Timestamp,
+    Verdict,
 };
 use silkrate::store::{
-    Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, Store, UpsertError, Upserted, WriteTransaction,
+    Admitted, CheckpointLimits, Decided, DecisionRefusal, Quarantine, QuarantineLimit, Store, StoreOptions,
+    UpsertError, Upserted, WriteTransaction,
 };
 
-use crate::store::durable::{BASE_US, Random, SECOND, key, open};
+use crate::store::durable::{BASE_US, Random, SECOND, key, open, options};
 
 type Ticks = Vec<(Timestamp, PublishedValue)>;
 
@@ -402,6 +405,28 @@ fn one_source_does_not_take_the_places_of_other_sources() {
     let refused = hold(&mut store, &of_pair("TJS/USD"), left + 1..left + 2);
     assert_eq!(refused, Err(UpsertError::QuarantineFull(QuarantineLimit::Source)));
     assert!(hold(&mut store, &key(1, 0), 1..2).is_ok());
+}
+
+#[test]
+fn sources_that_are_not_configured_leave_places_to_those_that_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |source: &str, pair: &str| SeriesKey {
+        pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
+        source: Source::parse(source).unwrap(),
+    };
+    let configured_sources = Arc::new(BTreeSet::from([of("nbkr", "KGS/USD").source]));
+    let options = StoreOptions { configured_sources, ..options(directory.path(), CheckpointLimits::default(), None) };
+    let mut store = Store::open(options, Timestamp::from_micros(BASE_US)).unwrap();
+    let mut held = 0;
+    for source in ["a", "b", "c"] {
+        for pair in ["KGS/USD", "KZT/USD"] {
+            held += hold(&mut store, &of(source, pair), 1..1_001).map_or(0, |ids| ids.len());
+        }
+    }
+    assert_eq!(held, Quarantine::OPEN_HELD_MAX);
+    let refused = hold(&mut store, &of("d", "KGS/USD"), 1..2);
+    assert_eq!(refused, Err(UpsertError::QuarantineFull(QuarantineLimit::Open)));
+    assert!(hold(&mut store, &of("nbkr", "KGS/USD"), 1..2).is_ok());
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub(crate) async fn start() -> Service {
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: 100,
+        configured_sources: Arc::default(),
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     };

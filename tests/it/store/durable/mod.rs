@@ -57,6 +57,7 @@ pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault
         reserve_bytes: 0,
         cache_bytes: 64 << 20,
         series_count_max: 100,
+        configured_sources: Arc::default(),
         checkpoint,
         disk_fault,
     }

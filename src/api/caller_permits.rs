@@ -1,7 +1,7 @@
-//! Permits for expensive reads, each of which may use a core for seconds.
+//! Permits of concurrent work, for which callers wait in turn.
 //!
-//! **Invariants**: at most the configured number of expensive reads run, and at most three quarters of it for one client
-//! address. They take no place of cheap reads that wait.
+//! **Invariants**: at most the configured number of permits is taken, and at most three quarters of it for one client
+//! address. The same holds for the places of those who wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,59 +12,73 @@ use tokio::time::timeout;
 
 use super::caller_slots::{Caller, CallerSlots};
 
-/// Maximum number of expensive reads that wait. One client address takes at most three quarters.
-const QUEUED_EXPENSIVE_READS_MAX: usize = 32;
-
 /// The permits. Cheap to clone; all clones share the permits.
 #[derive(Clone, Debug)]
-pub(super) struct ExpensiveReads {
+pub(super) struct CallerPermits {
     permits: Arc<Semaphore>,
     caller_max: usize,
-    /// The permits of each client address with an expensive read.
-    callers: Arc<Mutex<HashMap<Option<Caller>, Weak<Semaphore>>>>,
+    /// The permits of each client address that has or wants one.
+    callers: Arc<Mutex<HashMap<Caller, Weak<Semaphore>>>>,
     waiting: CallerSlots,
 }
 
-/// The permit of one expensive read.
-#[derive(Debug)]
-pub(super) struct ExpensivePermit {
-    _permit: OwnedSemaphorePermit,
-    _of_caller: OwnedSemaphorePermit,
+#[cfg(test)]
+impl CallerPermit {
+    /// Creates a permit that does not belong to any permits.
+    pub(super) fn of_test() -> Self {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Self { _permit: permit, _of_caller: None }
+    }
 }
 
-impl ExpensiveReads {
-    /// Creates `reads_max` permits.
-    pub(super) fn new(reads_max: usize) -> Self {
+/// A permit. Dropping it releases it.
+#[derive(Debug)]
+pub(super) struct CallerPermit {
+    _permit: OwnedSemaphorePermit,
+    _of_caller: Option<OwnedSemaphorePermit>,
+}
+
+impl CallerPermits {
+    /// Creates `total_max` permits, for which at most `waiting_max` callers wait.
+    pub(super) fn new(total_max: usize, waiting_max: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(reads_max)),
-            caller_max: CallerSlots::caller_max(reads_max),
+            permits: Arc::new(Semaphore::new(total_max)),
+            caller_max: CallerSlots::caller_max(total_max),
             callers: Arc::default(),
-            waiting: CallerSlots::new(QUEUED_EXPENSIVE_READS_MAX),
+            waiting: CallerSlots::new(waiting_max),
         }
     }
 
-    /// Waits for a permit. Returns `None` if none becomes free within `wait_max`, or if too many reads wait.
-    pub(super) async fn acquire(&self, caller: Option<Caller>, wait_max: Duration) -> Option<ExpensivePermit> {
-        let of_caller = self.of_caller(caller);
-        let at_once = Arc::clone(&of_caller).try_acquire_owned().ok().and_then(|of_caller| {
+    /// Waits for a permit. Returns `None` if none becomes free within `wait_max`, or if too many callers wait. Work
+    /// without an address is limited only in total.
+    pub(super) async fn acquire(&self, caller: Option<Caller>, wait_max: Duration) -> Option<CallerPermit> {
+        let of_caller = caller.map(|caller| self.of_caller(caller));
+        let at_once = || {
+            let of_caller = match &of_caller {
+                Some(permits) => Some(Arc::clone(permits).try_acquire_owned().ok()?),
+                None => None,
+            };
             let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-            Some(ExpensivePermit { _permit: permit, _of_caller: of_caller })
-        });
-        if at_once.is_some() {
-            return at_once;
+            Some(CallerPermit { _permit: permit, _of_caller: of_caller })
+        };
+        if let Some(permit) = at_once() {
+            return Some(permit);
         }
         let _waiting = self.waiting.take(caller)?;
-        // The permit of the address comes first, so that its reads take only their share of the queue of the others.
+        // The permit of the address comes first, so that its work takes only its share of the queue of the others.
         let both = async {
-            let of_caller = of_caller.acquire_owned().await.ok()?;
+            let of_caller = match of_caller {
+                Some(permits) => Some(permits.acquire_owned().await.ok()?),
+                None => None,
+            };
             let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
-            Some(ExpensivePermit { _permit: permit, _of_caller: of_caller })
+            Some(CallerPermit { _permit: permit, _of_caller: of_caller })
         };
         timeout(wait_max, both).await.ok().flatten()
     }
 
-    /// Returns the permits of a client address, and forgets addresses without reads.
-    fn of_caller(&self, caller: Option<Caller>) -> Arc<Semaphore> {
+    /// Returns the permits of a client address, and forgets addresses without work.
+    fn of_caller(&self, caller: Caller) -> Arc<Semaphore> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(permits) = callers.get(&caller).and_then(Weak::upgrade) {
             return permits;
@@ -73,6 +87,16 @@ impl ExpensiveReads {
         let permits = Arc::new(Semaphore::new(self.caller_max));
         callers.insert(caller, Arc::downgrade(&permits));
         permits
+    }
+
+    #[cfg(test)]
+    pub(super) fn available(&self) -> usize {
+        self.permits.available_permits()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.taken()
     }
 }
 
@@ -90,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_leaves_a_permit_to_the_others() {
-        let reads = ExpensiveReads::new(3);
+        let reads = CallerPermits::new(3, 8);
         let mut own = Vec::new();
         for _ in 0..2 {
             own.push(reads.acquire(Some(caller(1)), SOON).await.unwrap());
@@ -109,14 +133,13 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_leaves_places_in_the_queue_to_the_others() {
-        let reads = ExpensiveReads::new(1);
+        let reads = CallerPermits::new(1, 32);
         let running = reads.acquire(Some(caller(1)), SOON).await.unwrap();
         let wait = |caller| {
             let reads = reads.clone();
             tokio::spawn(async move { reads.acquire(caller, Duration::from_mins(1)).await.is_some() })
         };
-        let own: Vec<_> =
-            (0..CallerSlots::caller_max(QUEUED_EXPENSIVE_READS_MAX)).map(|_| wait(Some(caller(1)))).collect();
+        let own: Vec<_> = (0..CallerSlots::caller_max(32)).map(|_| wait(Some(caller(1)))).collect();
         tokio::task::yield_now().await;
         assert!(!wait(Some(caller(1))).await.unwrap(), "refused at once");
         let other = wait(Some(caller(2)));
