@@ -39,12 +39,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, format_duration};
 use crate::follow::{self, FetchError, FollowContext};
+use crate::grpc::backup_service::BackupServiceImpl;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::{FanOut, Ingest, Running};
 use crate::metrics::{CallMetrics, FollowMetrics};
+use crate::proto::v1::backup_service_server::BackupServiceServer;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -67,9 +69,12 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// this time.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
 
+const BACKUP_SERVICE: &str = <BackupServiceServer<BackupServiceImpl> as NamedService>::NAME;
 const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
 const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
 const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
+/// The services whose health is reported.
+const SERVICES: [&str; 4] = [BACKUP_SERVICE, INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE];
 
 /// The listeners of a server.
 #[derive(Debug)]
@@ -368,7 +373,7 @@ async fn serve_store(
     }
     task::spawn(fan_out.run(draining.clone().cancelled_owned()));
     let health = HealthReporter::new();
-    for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in SERVICES {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     let send_buffers = Arc::new(SendBuffers::default());
@@ -456,7 +461,7 @@ async fn watch_writer(ingest: Ingest, health: HealthReporter) {
 }
 
 async fn stop_health(health: &HealthReporter) {
-    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in [""].into_iter().chain(SERVICES) {
         health.set_service_status(service, ServingStatus::NotServing).await;
     }
 }
@@ -464,7 +469,7 @@ async fn stop_health(health: &HealthReporter) {
 /// Ends all health watches. A health watch never ends by itself, and would delay shutdown for the whole grace period.
 async fn end_health_watches(mut health: HealthReporter) {
     sleep(HEALTH_NOTICE).await;
-    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in [""].into_iter().chain(SERVICES) {
         health.clear_service_status(service).await;
     }
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod archive;
+mod backup;
 mod bank_table;
 pub mod batch;
 mod fan_out;
@@ -13,6 +14,7 @@ mod quarantine;
 mod writer;
 
 pub use archive::{ArchiveError, ArchiveReport, ArchiveRequest};
+pub use backup::{BackupPointError, KeptFrom};
 pub use fan_out::FanOut;
 pub use page::{PageBatch, advise_time};
 pub use quarantine::{DecisionReport, DecisionRequest, QuarantineRules};
@@ -29,7 +31,7 @@ use crate::clock::Clock;
 use crate::domain::{Poll, PublishedValue, Rate, RatioThreshold, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::IngestMetrics;
-use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
+use crate::store::{FrameTail, PollRefused, Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick if another value is stored at its instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -240,6 +242,10 @@ enum Message {
     Poll(PendingPoll),
     Decide(Box<PendingDecision>),
     Archive(Box<PendingArchive>),
+    /// Asks for the records of the newest commit.
+    Backup(backup::PointReply),
+    /// Asks to keep the frames of commits.
+    KeepFrames(Arc<FrameTail>, backup::KeptReply),
     /// Wakes the writer so that it reads the clock.
     Wake,
     Close,

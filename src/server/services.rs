@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Config, CorsOrigin};
 use crate::grpc::Changes;
+use crate::grpc::backup_service::BackupServiceImpl;
 use crate::grpc::call_metrics::CallMetricsLayer;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
@@ -32,6 +33,7 @@ use crate::ingest::Ingest;
 use crate::ingest::batch::TickRules;
 use crate::metrics::CallMetrics;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::backup_service_server::BackupServiceServer;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -73,6 +75,7 @@ pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let backups = BackupServiceImpl::new(ingest.clone(), draining.clone());
     let ingests =
         IngestApi::new(Changes::new(ingest.clone(), access.clone(), audit), Arc::clone(&rates), rules, clock, draining);
     let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
@@ -93,6 +96,7 @@ pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LatestFastPath::new(rate_service, rates))
         .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(BackupServiceServer::new(backups).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

@@ -22,6 +22,7 @@ mod web;
 
 mod access;
 mod architecture;
+mod backup;
 mod cli;
 mod configuration;
 mod default_answers;
