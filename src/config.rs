@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::access::AccessSettings;
 use crate::access::tokens::TokenFileError;
+use crate::backup::BackupSettings;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
@@ -264,6 +265,7 @@ pub struct Config {
     access: AccessSettings,
     tls: Option<Tls>,
     audit_log: Option<PathBuf>,
+    backup: Option<BackupSettings>,
     insecure_risks: Vec<&'static str>,
 }
 
@@ -329,6 +331,7 @@ impl Config {
             access,
             tls,
             audit_log: args.access.audit_log,
+            backup: file.backup,
             insecure_risks,
         })
     }
@@ -435,6 +438,11 @@ impl Config {
     /// The file of the audit log.
     pub fn audit_log(&self) -> Option<&Path> {
         self.audit_log.as_deref()
+    }
+
+    /// The backups that the server makes by itself.
+    pub fn backup(&self) -> Option<&BackupSettings> {
+        self.backup.as_ref()
     }
 
     /// What `--insecure` permits, to be logged at each start.

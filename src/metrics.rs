@@ -207,9 +207,10 @@ pub struct BackupMetrics {
     attempts: IntCounterVec,
     bytes: IntCounterVec,
     succeeded: IntGaugeVec,
+    interval: IntGauge,
 }
 
-collect_all!(BackupMetrics: attempts, bytes, succeeded);
+collect_all!(BackupMetrics: attempts, bytes, succeeded, interval);
 
 impl Default for BackupMetrics {
     fn default() -> Self {
@@ -227,9 +228,14 @@ impl Default for BackupMetrics {
             succeeded: IntGaugeVec::new(
                 Opts::new(
                     "silkrate_backup_last_success_timestamp_seconds",
-                    "Time of the last successful attempt, by kind (backup, log). The log is written only if there are new commits.",
+                    "Time of the last successful attempt, by kind (backup, log); 0 for a backup that never succeeded. The log is written only if there are new commits.",
                 ),
                 &["kind"],
+            )
+            .expect(VALID_NAMES),
+            interval: IntGauge::new(
+                "silkrate_backup_interval_seconds",
+                "Configured time from one backup to the next; 0 if the server makes no backups.",
             )
             .expect(VALID_NAMES),
         }
@@ -237,6 +243,11 @@ impl Default for BackupMetrics {
 }
 
 impl BackupMetrics {
+    /// Sets the configured time from one backup to the next, in seconds.
+    pub fn set_interval(&self, interval_s: u64) {
+        self.interval.set(i64::try_from(interval_s).unwrap_or(i64::MAX));
+    }
+
     /// Counts an attempt by its kind and its outcome.
     pub fn count(&self, kind: &'static str, outcome: &'static str) {
         self.attempts.with_label_values(&[kind, outcome]).inc();

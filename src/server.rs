@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod backup;
 mod guard;
 mod latest_table;
 mod load;
@@ -35,6 +36,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::api::Rates;
+use crate::backup::BackupError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, format_duration};
@@ -45,7 +47,7 @@ use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::{FanOut, Ingest, Running};
-use crate::metrics::{CallMetrics, FollowMetrics};
+use crate::metrics::{BackupMetrics, CallMetrics, FollowMetrics};
 use crate::proto::v1::backup_service_server::BackupServiceServer;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -133,6 +135,9 @@ pub enum ServeError {
     /// The client that follows publishers cannot be set up.
     #[error("cannot follow publishers: {0}")]
     Follow(#[from] FetchError),
+    /// The destination of `[backup]` cannot be used.
+    #[error("[backup]: {0}")]
+    Backup(#[from] BackupError),
     /// The audit log cannot be opened.
     #[error("--audit-log {}: {problem}; name a file that the server may create or append to", path.display())]
     Audit {
@@ -337,7 +342,7 @@ async fn serve_store(
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));
     let calls = CallMetrics::grpc();
-    let feeds = FollowMetrics::default();
+    let (feeds, backups) = (FollowMetrics::default(), BackupMetrics::default());
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {
@@ -345,7 +350,7 @@ async fn serve_store(
             tracing::info!("page and plain HTTP on {}://{address}", guard.scheme);
             // Pages of the HTTP listener may call over gRPC-Web.
             origins.extend(own_origins(guard.scheme, address));
-            let site = site(config, &rates, ingest, (&calls, &feeds), &guard, &draining)?;
+            let site = site(config, &rates, ingest, (&calls, &feeds, &backups), &guard, &draining)?;
             Some(http::serve(
                 listener,
                 guard.acceptor.clone(),
@@ -372,6 +377,7 @@ async fn serve_store(
         );
     }
     task::spawn(fan_out.run(draining.clone().cancelled_owned()));
+    let backing_up = backup::start(config, ingest, &clock, backups, &draining)?;
     let health = HealthReporter::new();
     for service in SERVICES {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -423,6 +429,7 @@ async fn serve_store(
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
+    backup::finish(backing_up, &draining).await;
     run_blocking("syncing the audit log", move || guard.sync()).await?;
     Ok(())
 }
@@ -432,12 +439,13 @@ fn site(
     config: &Config,
     rates: &Arc<Rates>,
     ingest: &Ingest,
-    (calls, feeds): (&CallMetrics, &FollowMetrics),
+    (calls, feeds, backups): (&CallMetrics, &FollowMetrics, &BackupMetrics),
     guard: &Guard,
     draining: &CancellationToken,
 ) -> Result<Site, ServeError> {
     let directory = config.store_options().directory.clone();
-    let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), guard.metrics.clone(), directory)?;
+    let scraped =
+        Scraped::new(ingest, calls.clone(), feeds.clone(), (guard.metrics.clone(), backups.clone()), directory)?;
     let settings = Settings {
         origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
         access: guard.access.clone(),

@@ -5,14 +5,17 @@
 //!
 //! **Invariant**: a message names the request and the answer, and no credentials.
 
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutPayload, RetryConfig};
+use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
 use super::destination::Listed;
+use crate::backoff::Backoff;
 use crate::causes::causes;
 
 /// How often a request is repeated, and how long.
@@ -21,6 +24,9 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(90);
 /// The wait before the first repetition, and the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How often an operation is attempted that the client does not repeat.
+const ATTEMPTS_MAX: u32 = 5;
+const BACKOFF: Backoff = Backoff { first: FIRST_WAIT, longest: LONGEST_WAIT };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one attempt may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -66,24 +72,31 @@ impl Bucket {
     }
 
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), String> {
-        self.store.put(&self.path(name), bytes.into()).await.map(drop).map_err(|error| message(&error))
+        let payload = PutPayload::from(bytes);
+        repeat(|| async { self.store.put(&self.path(name), payload.clone()).await.map(drop) }).await
     }
 
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
-        let read = async { self.store.get(&self.path(name)).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(message(&error)),
-        }
+        let read = || async {
+            match self.store.get(&self.path(name)).await {
+                Ok(found) => Ok(Some(found.bytes().await?.into())),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        repeat(read).await
     }
 
     pub(super) async fn list(&self, folder: &str) -> Result<Vec<Listed>, String> {
+        repeat(|| self.list_once(folder)).await
+    }
+
+    async fn list_once(&self, folder: &str) -> Result<Vec<Listed>, object_store::Error> {
         let root = self.path("");
         let mut objects = self.store.list(Some(&self.path(folder)));
         let mut found = Vec::new();
         while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| message(&error))?;
+            let object = object?;
             let parts = object.location.prefix_match(&root).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
             let name = parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("/");
             found.push(Listed { name, bytes: object.size, modified: object.last_modified.into() });
@@ -92,11 +105,33 @@ impl Bucket {
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<(), String> {
-        match self.store.delete(&self.path(name)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(message(&error)),
+        let delete = || async {
+            match self.store.delete(&self.path(name)).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                other => other,
+            }
+        };
+        repeat(delete).await
+    }
+}
+
+/// Repeats an operation that fails for a reason that may pass. The client repeats requests by itself, but not, for
+/// example, after the body of a list was cut. After [`RETRY_TIMEOUT`] no further attempt begins.
+async fn repeat<T, F: Future<Output = Result<T, object_store::Error>>>(operation: impl Fn() -> F) -> Result<T, String> {
+    let begun = Instant::now();
+    for failures in 1..=ATTEMPTS_MAX {
+        match operation().await {
+            Ok(done) => return Ok(done),
+            Err(error @ object_store::Error::Generic { .. })
+                if failures < ATTEMPTS_MAX && begun.elapsed() < RETRY_TIMEOUT =>
+            {
+                tracing::debug!("repeating a request: {}", message(&error));
+                sleep(BACKOFF.wait_after(failures)).await;
+            }
+            Err(error) => return Err(message(&error)),
         }
     }
+    Err("the requests failed".to_owned())
 }
 
 /// The message of an error with its innermost cause, on one line.

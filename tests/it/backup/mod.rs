@@ -1,7 +1,14 @@
 //! Tests of backups and restores: a store that changes in all ways that a store can change, backups of it in directories
 //! and buckets, and comparison of restored stores with what the original answered.
 
+mod bucket;
+mod concurrent;
+mod damage;
 mod directory;
+mod log;
+mod program;
+mod proxy;
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +40,7 @@ pub(crate) struct Fixture {
     running: Option<Running>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Random,
-    /// The view of each commit after a step of [`Fixture::step`], by sequence.
+    /// The view of each commit, by sequence.
     pub(crate) views: BTreeMap<u64, Arc<View>>,
     next_us: i64,
 }
@@ -97,6 +104,7 @@ impl Fixture {
             groups.into_iter().map(|(series, ticks)| SeriesTicks { series, ticks, quarantine_threshold: threshold });
         let batch = Batch { groups: groups.collect(), conflict_policy: ConflictPolicy::Revise, ..Batch::default() };
         let report = self.ingest().submit(batch).await.unwrap();
+        self.record();
         for held in report.held.iter().filter(|held| !held.is_discarded).filter_map(|held| held.id) {
             let verdict = match held % 3 {
                 0 => Verdict::Released,
@@ -108,16 +116,23 @@ impl Fixture {
                 .decide(DecisionRequest { ids: vec![held], verdict, note: None, conflict_policy })
                 .await
                 .unwrap();
+            self.record();
         }
         let source = Source::parse("nbk").unwrap();
         let (time, covered_until) = (self.clock.now(), self.clock.now().saturating_add_us(SECOND_US));
         self.ingest().record_poll(Poll { source, time, covered_until, health: Health::Ok }).await.unwrap();
+        self.record();
         if self.random.below(6) == 0 {
             let source = Source::parse("source-1").unwrap();
             let is_archived = !self.view().archived().is_archived(&source, Timestamp::MAX);
             // The source may have no series yet.
             let _ = self.ingest().archive(ArchiveRequest { source, is_archived, note: None }).await;
         }
+        self.record();
+    }
+
+    /// Keeps the view of the newest commit.
+    fn record(&mut self) {
         let view = self.view();
         self.views.insert(view.commit.sequence, view);
     }
@@ -132,8 +147,7 @@ impl Fixture {
     pub(crate) async fn back_up(&mut self, to: &Path) -> Written {
         self.clock.advance_us(SECOND_US);
         let written = back_up(self.ingest(), &directory(to), self.clock.now()).await.unwrap();
-        let view = self.view();
-        self.views.insert(view.commit.sequence, view);
+        self.record();
         written
     }
 
