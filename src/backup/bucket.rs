@@ -14,7 +14,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore as _, ObjectStoreEx
 use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
-use super::destination::Listed;
+use super::names::Listed;
 use crate::backoff::Backoff;
 use crate::causes::causes;
 

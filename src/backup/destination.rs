@@ -10,7 +10,8 @@ use thiserror::Error;
 use super::bucket::Bucket;
 use super::directory::Directory;
 use super::error::BackupError;
-use crate::domain::{Timestamp, truncate_for_display};
+use super::names::Listed;
+use crate::domain::truncate_for_display;
 
 const S3: &str = "s3://";
 
@@ -72,14 +73,6 @@ impl fmt::Display for Location {
             Self::Bucket { bucket, prefix } => write!(f, "{S3}{bucket}/{prefix}"),
         }
     }
-}
-
-/// An object in a list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Listed {
-    pub(super) name: String,
-    pub(super) bytes: u64,
-    pub(super) modified: Timestamp,
 }
 
 /// An open place of backups.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use tokio::task::spawn_blocking;
 
-use super::destination::Listed;
+use super::names::Listed;
 
 /// The end of the name of a file that is being written. Such files are not objects.
 pub(super) const UNFINISHED: &str = ".unfinished";

@@ -3,10 +3,10 @@
 //! **Invariant**: the frames of an object are whole and follow each other. A frame is used only if it follows the commit
 //! before it: its chain value shows that.
 
-use super::destination::{Destination, Listed};
+use super::destination::Destination;
 use super::error::BackupError;
 use super::manifest::{ObjectRef, sha256};
-use super::names::{self, ObjectName, StoreId};
+use super::names::{self, Listed, ObjectName, StoreId};
 use crate::store::{LogFrame, LogFrames};
 
 /// An object with frames ends with the frame that makes it this large.

@@ -15,9 +15,9 @@ use crate::proto::v1::{
 use crate::store::Commit;
 
 /// Largest number of bases in a request.
-const BASES_MAX: usize = 16;
-/// Largest number of ranges of one base. A base of a terabyte has fewer packs than half of it.
-const RANGES_MAX: usize = 20_000;
+pub(super) const BASES_MAX: usize = 16;
+/// Largest number of ranges of one base. This many packs have 800 GB.
+const RANGES_MAX: usize = 100_000;
 
 /// Makes the request for a backup with these bases.
 pub fn request(bases: &[Base]) -> StreamBackupRequest {

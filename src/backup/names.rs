@@ -17,6 +17,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::domain::Timestamp;
+
 /// Digits of a hash in a name.
 const HASH_DIGITS: usize = 16;
 const NUMBER_DIGITS: usize = 20;
@@ -51,6 +53,14 @@ impl<'de> Deserialize<'de> for StoreId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
+}
+
+/// An object in a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) modified: Timestamp,
 }
 
 /// The name of an object, parsed.

@@ -99,7 +99,12 @@ pub fn produce(source: &BackupSource, bases: &[Base], send: &mut dyn FnMut(Piece
     let mut send = |piece| if send(piece) { Ok(()) } else { Err(ProduceError::ReceiverGone) };
     let records = source.records();
     let base = base_of(source, bases)?;
-    let has = |id: u64| base.is_some_and(|base| base.blocks.iter().any(|range| range.contains(&id)));
+    let mut ranges: Vec<Range<u64>> = base.map_or_else(Vec::new, |base| base.blocks.clone());
+    ranges.sort_unstable_by_key(|range| range.start);
+    let has = |id: u64| {
+        let at = ranges.partition_point(|range| range.end <= id);
+        ranges.get(at).is_some_and(|range| range.contains(&id))
+    };
     let wanted: Vec<_> = records.blocks().iter().filter(|block| !has(block.id())).collect();
     send(Piece::Header(Header {
         silkrate_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::destination::{Destination, Listed};
+use super::destination::Destination;
 use super::directory::UNFINISHED;
 use super::error::BackupError;
 use super::keep::Keep;
 use super::manifest::Manifest;
-use super::names::{self, ObjectName, StoreId};
+use super::names::{self, Listed, ObjectName, StoreId};
 use crate::domain::Timestamp;
 
 /// What was deleted.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: nothing is created before the wanted commit is found and its records are checked.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::pack::blocks;
 use crate::store::{Commit, IndexedBlock, Rebuild, RebuildError, RecordSet};
 
 /// Largest size of the decompressed records, in bytes. Those of a store with a million blocks take a tenth of it.
-const RECORD_BYTES_MAX: usize = 2 << 30;
+const RECORD_BYTES_MAX: u64 = 2 << 30;
 
 /// A restored store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,11 +123,14 @@ pub(super) async fn read_records(destination: &Destination, manifest: &Manifest)
 }
 
 fn decode_records(bytes: &[u8], manifest: &Manifest) -> Result<RecordSet, String> {
-    let bytes = zstd::stream::decode_all(bytes).map_err(|error| error.to_string())?;
-    if bytes.len() > RECORD_BYTES_MAX {
+    let mut decoded = Vec::new();
+    // One more byte than allowed shows that there are too many.
+    let decoder = zstd::stream::Decoder::new(bytes).map_err(|error| error.to_string())?;
+    decoder.take(RECORD_BYTES_MAX + 1).read_to_end(&mut decoded).map_err(|error| error.to_string())?;
+    if decoded.len() as u64 > RECORD_BYTES_MAX {
         return Err(format!("its records have more than {RECORD_BYTES_MAX} bytes"));
     }
-    let records = RecordSet::decode(&bytes).map_err(|error| error.to_string())?;
+    let records = RecordSet::decode(&decoded).map_err(|error| error.to_string())?;
     let found = (StoreId(records.store_id()), records.commit(), records.chain(), records.next_block_id());
     if found != (manifest.store_id, manifest.commit(), manifest.chain, manifest.next_block_id) {
         return Err("its records are of another commit than its manifest".to_owned());

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::destination::Destination;
 use super::error::BackupError;
 use super::manifest::{FORMAT, Manifest, ObjectRef, PackRef, sha256};
+use super::messages::BASES_MAX;
 use super::names::{self, ObjectName, StoreId};
 use super::pack::{PackBuilder, kept_packs};
 use super::produce::{Base, End, Header, Piece, RawBlock};
@@ -20,8 +21,6 @@ use crate::store::{Commit, RecordSet};
 
 /// zstd level of the records. They are small, so the level hardly matters.
 const RECORDS_LEVEL: i32 = 3;
-/// Largest number of stores in one destination whose backups are offered as bases.
-const BASES_MAX: usize = 16;
 
 /// The newest backup of a store, and the packs of it that a new backup names again.
 struct KnownBase {

@@ -147,3 +147,81 @@ fn read_raw(reader: &BlockReader, records: &RecordSet, block: &IndexedBlock) -> 
         _ => StoreError::of_commits(error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Currency, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
+    use crate::store::StoreOptions;
+
+    fn store_with_ticks(directory: &tempfile::TempDir) -> Store {
+        let now = Timestamp::from_micros(Timestamp::DAY_US);
+        let mut store = Store::open(StoreOptions::of_test(directory.path()), now).unwrap();
+        let currency = |code| Currency::parse(code).unwrap();
+        let pair = Pair::new(currency("KGS"), currency("USD")).unwrap();
+        let mut transaction = store.begin(now);
+        let series = transaction.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
+        for at in 0..100_i64 {
+            let rate = Rate::from_parts(u128::from(at.unsigned_abs()) + 1, 5).unwrap();
+            let value = PublishedValue { rate, reported_change: None };
+            transaction.upsert(series, Timestamp::from_micros(at * Timestamp::SECOND_US), value, false).unwrap();
+        }
+        transaction.commit().unwrap();
+        store
+    }
+
+    #[test]
+    fn point_needs_a_checkpoint() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = store_with_ticks(&directory);
+        assert!(store.backup_point().is_err());
+        store.checkpoint().unwrap();
+        let source = store.backup_point().unwrap().open().unwrap();
+        assert_eq!(source.records().commit(), store.newest_commit());
+        assert!(source.has_commit(store.newest_commit()).unwrap());
+        let other = Commit { sequence: 1, recorded_time: Timestamp::default() };
+        assert!(!source.has_commit(other).unwrap() && !source.has_commit(Commit::default()).unwrap());
+    }
+
+    #[test]
+    fn damaged_block_is_an_error_with_series_and_times() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = store_with_ticks(&directory);
+        store.checkpoint().unwrap();
+        let source = store.backup_point().unwrap().open().unwrap();
+        let runs = source.records().blocks().iter().find(|block| block.kind.name() == "runs").unwrap();
+        assert!(source.read(runs).is_ok());
+        let mut batch = sled::Batch::default();
+        batch.insert(&keys::column(runs.id(), 0), b"other bytes".as_slice());
+        store.engine.apply(batch).unwrap();
+        let error = source.read(runs).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedBlock { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("KGS/USD timesca: the stored runs from 1970-01-01T00:00:00Z to "), "{text}");
+    }
+
+    #[test]
+    fn missing_changed_and_foreign_records_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = store_with_ticks(&directory);
+        store.checkpoint().unwrap();
+        let records = store.scan_records().unwrap();
+        let whole = RecordSet::new(records.clone()).unwrap();
+        let encoded = whole.encode();
+        assert_eq!(RecordSet::decode(&encoded).unwrap().encode(), encoded);
+        for at in 0..records.len() {
+            let mut fewer = records.clone();
+            fewer.remove(at);
+            assert!(RecordSet::new(fewer).is_err(), "without record {at}");
+            let mut changed = records.clone();
+            changed[at].1[1] ^= 1;
+            assert!(RecordSet::new(changed).is_err(), "record {at} is changed");
+        }
+        for cut in 0..encoded.len() {
+            assert!(RecordSet::decode(&encoded[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut foreign = records;
+        foreign.push((b"z".to_vec(), vec![0; 8]));
+        assert!(matches!(RecordSet::new(foreign), Err(RecordsError::Key { .. })));
+    }
+}

@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -34,13 +34,26 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
     ("store", &["latest_quotes", "catch_panic", "domain"]),
     ("feed", &["analysis", "domain"]),
     ("ingest", &["latest_quotes", "clock", "domain", "feed", "metrics", "store"]),
+    ("backup", &["backoff", "causes", "clock", "domain", "ingest", "metrics", "proto", "store"]),
     ("audit", &["access", "clock", "domain", "ingest", "metrics", "store"]),
     ("follow", &["analysis", "audit", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
     ("export", &["analysis", "latest_quotes", "catch_panic", "domain", "proto", "query", "store"]),
     (
         "config",
-        &["access", "analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry", "tls"],
+        &[
+            "access",
+            "analysis",
+            "backup",
+            "latest_quotes",
+            "domain",
+            "follow",
+            "ingest",
+            "sources",
+            "store",
+            "telemetry",
+            "tls",
+        ],
     ),
     (
         "api",
@@ -64,6 +77,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
         &[
             "access",
             "api",
+            "backup",
             "bytes_cache",
             "audit",
             "latest_quotes",
@@ -105,6 +119,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
             "access",
             "api",
             "audit",
+            "backup",
             "latest_quotes",
             "clock",
             "config",
@@ -125,14 +140,14 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 30] = [
     (
         "cli",
         &[
-            "access", "analysis", "backoff", "causes", "clock", "columns", "config", "domain", "export", "feed",
-            "follow", "proto", "server", "store",
+            "access", "analysis", "backoff", "backup", "causes", "clock", "columns", "config", "domain", "export",
+            "feed", "follow", "proto", "server", "store",
         ],
     ),
 ];
 
 /// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
-const CRATES: [(&str, &[&str]); 49] = [
+const CRATES: [(&str, &[&str]); 51] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("quick_cache", &["bytes_cache", "store::run_cache"]),
@@ -140,6 +155,8 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("rayon", &["cli::ingest"]),
     ("crc32c", &["api::page_token", "export::checksum_trailer", "store"]),
     ("postcard", &["api::page_token", "store"]),
+    ("object_store", &["backup::bucket"]),
+    ("zstd", &["backup"]),
     ("polars", &["export"]),
     ("polars_arrow", &["export"]),
     ("polars_arrow_format", &["export::ipc"]),
@@ -149,17 +166,20 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("rust_decimal", &["domain"]),
     ("tokio_rustls", &["tls"]),
     ("x509_parser", &["tls::subject"]),
-    ("sha2", &["access::tokens", "export", "http::page::assets"]),
+    ("sha2", &["access::tokens", "backup::manifest", "export", "http::page::assets"]),
     ("subtle", &["access::tokens"]),
     ("getrandom", &["access::tokens"]),
     ("chrono_tz", &["analysis"]),
     ("rustix", &["export::read", "cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
-    ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
+    (
+        "tonic",
+        &["cli::backup", "cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"],
+    ),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["access", "api", "cli", "follow", "grpc", "http", "query", "server"]),
+    ("tokio_util", &["access", "api", "backup", "cli", "follow", "grpc", "http", "query", "server"]),
     ("form_urlencoded", &["http::calls", "http::page::login"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
@@ -167,8 +187,8 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("prost_types", &["api", "cli", "columns", "export", "grpc", "http::descriptors", "proto"]),
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
-    ("rustls", &["follow", "tls"]),
-    ("tokio", &["api", "audit", "cli", "follow", "grpc", "http", "incoming", "ingest", "server", "tls"]),
+    ("rustls", &["backup::bucket", "follow", "tls"]),
+    ("tokio", &["api", "audit", "backup", "cli", "follow", "grpc", "http", "incoming", "ingest", "server", "tls"]),
     ("clap", &["cli", "config", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
     ("crossterm", &["cli::watch"]),
