@@ -393,8 +393,7 @@ async fn serve_store(
         draining: draining.clone(),
         calls,
         origins,
-        access: guard.access.clone(),
-        audit: guard.audit.clone(),
+        guard: &guard,
     })?
     .serve_with_incoming_shutdown(
         Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers), guard.acceptor.clone()),

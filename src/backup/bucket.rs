@@ -68,7 +68,7 @@ impl Bucket {
     }
 
     fn path(&self, name: &str) -> Path {
-        Path::from_iter(self.prefix.split('/').chain(name.split('/')).filter(|part| !part.is_empty()))
+        self.prefix.split('/').chain(name.split('/')).filter(|part| !part.is_empty()).collect()
     }
 
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), String> {

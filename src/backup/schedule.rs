@@ -35,6 +35,8 @@ const FRAMES_BYTES_MAX: usize = 64 << 20;
 const PIECES_AHEAD_MAX: usize = 4;
 /// How long a server that stops waits until its last frames are archived.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest wait between two looks at what is due.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// The wait after a failure.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(10) };
 
@@ -166,9 +168,7 @@ impl Schedule {
             let due = archived.taken_time.saturating_add_us(duration_us(self.settings.every));
             Duration::from_micros(due.micros_since(now).max(0).unsigned_abs())
         });
-        // After a failure the attempts are repeated at this interval until the backoff has passed.
-        const SHORTEST: Duration = Duration::from_millis(100);
-        self.settings.log_every.min(due).max(SHORTEST)
+        self.settings.log_every.min(due).max(SHORTEST_WAIT)
     }
 
     async fn tick(&mut self) {

@@ -43,16 +43,13 @@ pub async fn verify(
 ) -> Result<Verified, BackupError> {
     let catalog = Catalog::read(destination).await?;
     let mut verified = Verified::default();
-    let backups: Vec<Manifest> = match at {
-        Some(at) => {
-            let Chosen { manifest, .. } = catalog.choose(destination, at, store).await?;
-            vec![manifest]
-        }
-        None => {
-            verified.problems.extend(catalog.unreadable().cloned());
-            let is_wanted = |manifest: &&Manifest| store.is_none_or(|store| store == manifest.store_id);
-            catalog.backups().iter().filter(is_wanted).cloned().collect()
-        }
+    let backups: Vec<Manifest> = if let Some(at) = at {
+        let Chosen { manifest, .. } = catalog.choose(destination, at, store).await?;
+        vec![manifest]
+    } else {
+        verified.problems.extend(catalog.unreadable().cloned());
+        let is_wanted = |manifest: &&Manifest| store.is_none_or(|store| store == manifest.store_id);
+        catalog.backups().iter().filter(is_wanted).cloned().collect()
     };
     if backups.is_empty() && verified.problems.is_empty() {
         return Err(BackupError::NoBackup(destination.location().to_string()));

@@ -17,7 +17,7 @@ use super::names::{self, ObjectName, StoreId};
 use super::pack::{PackBuilder, kept_packs};
 use super::produce::{Base, End, Header, Piece, RawBlock};
 use crate::domain::Timestamp;
-use crate::store::{Commit, RecordSet};
+use crate::store::{Commit, IndexedBlock, RecordSet};
 
 /// zstd level of the records. They are small, so the level hardly matters.
 const RECORDS_LEVEL: i32 = 3;
@@ -218,7 +218,7 @@ impl Writer {
             content_sha256,
             series_count: records.series_count() as u64,
             block_count: records.blocks().len() as u64,
-            block_bytes: records.blocks().iter().map(crate::store::IndexedBlock::bytes).sum(),
+            block_bytes: records.blocks().iter().map(IndexedBlock::bytes).sum(),
             sent_bytes,
             records: object,
             packs: Vec::new(),
@@ -280,15 +280,18 @@ fn used_packs(records: &RecordSet, mut packs: Vec<PackRef>) -> Result<Vec<PackRe
     Ok(packs.into_iter().zip(used).filter_map(|(pack, used)| used.then_some(pack)).collect())
 }
 
+/// The sequence of a manifest, when it was written, and its name.
+type NamedManifest = (u64, Timestamp, String);
+
 /// Reads the newest manifest of each store, and lists which of its packs are complete.
 async fn known_bases(destination: &Destination) -> Result<Vec<KnownBase>, BackupError> {
-    let mut newest: BTreeMap<StoreId, Vec<(u64, Timestamp, String)>> = BTreeMap::new();
+    let mut newest: BTreeMap<StoreId, Vec<NamedManifest>> = BTreeMap::new();
     for object in destination.list(names::MANIFESTS).await? {
         if let Some(ObjectName::Manifest { sequence, store }) = names::parse(&object.name) {
             newest.entry(store).or_default().push((sequence, object.modified, object.name));
         }
     }
-    let mut stores: Vec<(StoreId, Vec<(u64, Timestamp, String)>)> = newest.into_iter().collect();
+    let mut stores: Vec<(StoreId, Vec<NamedManifest>)> = newest.into_iter().collect();
     // The stores that were backed up last.
     stores.sort_by_key(|(_, manifests)| std::cmp::Reverse(manifests.iter().map(|manifest| manifest.1).max()));
     let mut bases = Vec::new();

@@ -45,7 +45,7 @@ written as ./list.";
 pub struct BackupArgs {
     #[command(subcommand)]
     command: Option<BackupCommand>,
-    /// Directory, or s3://bucket/prefix; it is created if it does not exist
+    /// Directory, or `s3://bucket/prefix`; it is created if it does not exist
     #[arg(value_name = "TO", required = true, value_parser = parse_location)]
     to: Option<Location>,
     /// Delete backups that this rule does not keep, such as 24h,30d,12mo
@@ -64,7 +64,7 @@ enum BackupCommand {
 /// Arguments of `backup list`.
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Directory, or s3://bucket/prefix
+    /// Directory, or `s3://bucket/prefix`
     #[arg(value_name = "FROM", value_parser = parse_location)]
     from: Location,
 }
@@ -72,7 +72,7 @@ struct ListArgs {
 /// Arguments of `backup verify`.
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// Directory, or s3://bucket/prefix
+    /// Directory, or `s3://bucket/prefix`
     #[arg(value_name = "FROM", value_parser = parse_location)]
     from: Location,
     #[command(flatten)]

@@ -33,7 +33,7 @@ server is needed. If the command is interrupted, run it again.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
-    /// Directory, or s3://bucket/prefix, with backups
+    /// Directory, or `s3://bucket/prefix`, with backups
     #[arg(value_name = "FROM", value_parser = parse_location)]
     from: Location,
     /// Directory of the store to create

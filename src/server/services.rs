@@ -13,12 +13,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::layer::util::{Identity, Stack};
 
 use super::access::AccessLayer;
+use super::guard::Guard;
 use super::send_buffer::SendBufferLayer;
 use super::web::WebLayer;
 use super::{REQUEST_BYTES_MAX, ServeError};
-use crate::access::Access;
 use crate::api::Rates;
-use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Config, CorsOrigin};
 use crate::grpc::Changes;
@@ -56,8 +55,7 @@ pub(super) struct Parts<'a> {
     pub(super) draining: CancellationToken,
     pub(super) calls: CallMetrics,
     pub(super) origins: Vec<CorsOrigin>,
-    pub(super) access: Access,
-    pub(super) audit: Option<Audit>,
+    pub(super) guard: &'a Guard,
 }
 
 /// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
@@ -69,7 +67,8 @@ pub(super) type Layers = Stack<
 >;
 
 pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
-    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, access, audit } = parts;
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, guard } = parts;
+    let (access, audit) = (guard.access.clone(), guard.audit.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)

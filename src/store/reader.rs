@@ -92,7 +92,7 @@ impl BlockReader {
     /// Reads the columns of a block as stored, concatenated in the order of their numbers. Each is compared with its index
     /// entry.
     pub(crate) fn read_raw(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<u8>, BlockError> {
-        self.decode(meta, kind, |columns| columns.raw())
+        self.decode(meta, kind, |columns: &Columns<'_>| columns.raw())
     }
 
     /// Number of blocks that all readers and the writer have read since the store was opened.

@@ -89,7 +89,7 @@ impl Setup {
         };
         let began = Instant::now();
         while request(target, "PUT /rates HTTP/1.1").await.is_none_or(|response| !response.contains(" 200 ")) {
-            assert!(began.elapsed() < Duration::from_secs(60), "moto does not start");
+            assert!(began.elapsed() < Duration::from_mins(1), "moto does not start");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         setup.server.store(&nineteen_series()).await;

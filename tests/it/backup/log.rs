@@ -131,7 +131,7 @@ async fn server_that_starts_with_unknown_commits_backs_up_at_once() {
 async fn backups_follow_at_the_interval() {
     let mut fixture = Fixture::start(42);
     let to = fixture.path("backup");
-    let (task, stop) = start(&fixture, &to, Duration::from_secs(600));
+    let (task, stop) = start(&fixture, &to, Duration::from_mins(10));
     for count in 1..=3 {
         wait_for("a backup", || manifest_count(&to) == count).await;
         fixture.steps(1, 50).await;
