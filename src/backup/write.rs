@@ -6,6 +6,7 @@
 //! - The manifest is written after all objects that it names, and only if all of them are still there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tokio::task::spawn_blocking;
 
@@ -28,15 +29,28 @@ struct KnownBase {
     packs: Vec<PackRef>,
 }
 
-/// A backup that is being written. If it is dropped before [`Writer::finish`], the objects that it wrote are not part of
+/// A backup that is being written. If the stream of pieces breaks, [`Writer::resume`] keeps what was written, and a new stream
+/// continues. If the writer is dropped before [`Writer::finish`], the objects that it wrote are not part of
 /// any backup.
 pub struct Writer {
     destination: Destination,
     taken_time: Timestamp,
     bases: Vec<KnownBase>,
+    /// The packs that earlier streams of this backup wrote, and those that they named again.
+    resumed: Option<Resumed>,
     state: State,
     sent_bytes: u64,
     sent_blocks: u64,
+    /// Blocks of the present stream.
+    stream_blocks: u64,
+}
+
+/// What broken streams of a backup left: as a base for the next stream, it is the backup of their commit without a manifest.
+struct Resumed {
+    store: StoreId,
+    commit: Commit,
+    base_sequence: Option<u64>,
+    packs: Vec<PackRef>,
 }
 
 enum State {
@@ -54,6 +68,8 @@ struct Receiving {
     header: Header,
     record_bytes: Vec<u8>,
     records: RecordSet,
+    /// The sequence of the earlier backup whose packs are named again.
+    base_sequence: Option<u64>,
     /// The packs of the base, sorted.
     kept: Vec<PackRef>,
     pack: PackBuilder,
@@ -77,7 +93,17 @@ impl Writer {
     /// `Object` if the destination cannot be read.
     pub async fn begin(destination: Destination, now: Timestamp) -> Result<Self, BackupError> {
         let bases = known_bases(&destination).await?;
-        Ok(Self { destination, taken_time: now, bases, state: State::Begin, sent_bytes: 0, sent_blocks: 0 })
+        let (state, resumed) = (State::Begin, None);
+        Ok(Self {
+            destination,
+            taken_time: now,
+            bases,
+            resumed,
+            state,
+            sent_bytes: 0,
+            sent_blocks: 0,
+            stream_blocks: 0,
+        })
     }
 
     /// The earlier backups that the server may take as a base.
@@ -85,9 +111,42 @@ impl Writer {
         let base = |known: &KnownBase| Base {
             store_id: known.manifest.store_id,
             commit: known.manifest.commit(),
-            blocks: known.packs.iter().map(|pack| pack.first_block..pack.end_block).collect(),
+            blocks: ranges(&known.packs),
         };
-        self.bases.iter().map(base).collect()
+        let resumed = self.resumed.as_ref().map(|resumed| Base {
+            store_id: resumed.store,
+            commit: resumed.commit,
+            blocks: ranges(&resumed.packs),
+        });
+        let is_same = |known: &Base, other: &Base| (known.store_id, known.commit) == (other.store_id, other.commit);
+        let mut bases: Vec<Base> = self.bases.iter().map(base).collect();
+        // A broken stream of the commit of an earlier backup has more blocks than that backup.
+        bases.retain(|known| resumed.as_ref().is_none_or(|resumed| !is_same(known, resumed)));
+        bases.extend(resumed);
+        bases
+    }
+
+    /// Keeps what a broken stream wrote, so that the next stream sends only the other blocks. The bases change. Returns false
+    /// if the stream wrote nothing.
+    ///
+    /// # Errors
+    /// `Object` if the destination cannot be written.
+    pub async fn resume(&mut self) -> Result<bool, BackupError> {
+        let state = std::mem::replace(&mut self.state, State::Begin);
+        self.stream_blocks = 0;
+        let (State::Blocks(mut receiving) | State::End(mut receiving)) = state else { return Ok(false) };
+        let last = receiving.pack.take(receiving.header.store_id);
+        self.state = State::Blocks(receiving);
+        if let Some((pack, bytes)) = last {
+            self.put_pack(pack, bytes).await?;
+        }
+        let State::Blocks(receiving) = std::mem::replace(&mut self.state, State::Begin) else { return Ok(false) };
+        let Receiving { header, base_sequence, kept, new, .. } = *receiving;
+        let has_written = !new.is_empty();
+        let mut packs = [kept, new].concat();
+        packs.sort_unstable_by_key(|pack| pack.first_block);
+        self.resumed = Some(Resumed { store: header.store_id, commit: header.commit, base_sequence, packs });
+        Ok(has_written)
     }
 
     /// Accepts the next piece. Returns the number of bytes of blocks that have arrived, and of all blocks.
@@ -135,14 +194,24 @@ impl Writer {
         if (StoreId(records.store_id()), records.commit()) != (header.store_id, header.commit) {
             return Err(BackupError::Pieces("the records are of another commit than the header".to_owned()));
         }
-        let base = |sequence: u64| {
-            let is_base =
-                |known: &&KnownBase| known.manifest.store_id == header.store_id && known.manifest.sequence == sequence;
-            let problem = || BackupError::Pieces(format!("there is no earlier backup of commit {sequence}"));
-            self.bases.iter().find(is_base).ok_or_else(problem)
-        };
-        let kept = header.base_sequence.map(base).transpose()?.map_or_else(Vec::new, |known| known.packs.clone());
-        Ok(Box::new(Receiving { header, record_bytes, records, kept, pack: PackBuilder::default(), new: Vec::new() }))
+        let (base_sequence, kept) = self.base_of(&header)?;
+        let (pack, new) = (PackBuilder::default(), Vec::new());
+        Ok(Box::new(Receiving { header, record_bytes, records, base_sequence, kept, pack, new }))
+    }
+
+    /// Returns the sequence and the packs of the base that the server accepted.
+    fn base_of(&self, header: &Header) -> Result<(Option<u64>, Vec<PackRef>), BackupError> {
+        let Some(sequence) = header.base_sequence else { return Ok((None, Vec::new())) };
+        let is_base = |store: StoreId, found: u64| (store, found) == (header.store_id, sequence);
+        if let Some(resumed) = &self.resumed
+            && is_base(resumed.store, resumed.commit.sequence)
+        {
+            return Ok((resumed.base_sequence, resumed.packs.clone()));
+        }
+        let known = self.bases.iter().find(|known| is_base(known.manifest.store_id, known.manifest.sequence));
+        let known =
+            known.ok_or_else(|| BackupError::Pieces(format!("there is no earlier backup of commit {sequence}")))?;
+        Ok((Some(sequence), known.packs.clone()))
     }
 
     async fn accept_blocks(&mut self, blocks: Vec<RawBlock>) -> Result<(), BackupError> {
@@ -152,6 +221,7 @@ impl Writer {
             };
             let ended = receiving.push(&block)?;
             self.sent_blocks += 1;
+            self.stream_blocks += 1;
             for (pack, bytes) in ended {
                 self.put_pack(pack, bytes).await?;
             }
@@ -161,7 +231,7 @@ impl Writer {
 
     async fn accept_end(&mut self, mut receiving: Box<Receiving>, end: &End) -> Result<(), BackupError> {
         let last = receiving.pack.take(receiving.header.store_id);
-        let found = (self.sent_blocks, receiving.record_bytes.len() as u64, sha256(&receiving.record_bytes));
+        let found = (self.stream_blocks, receiving.record_bytes.len() as u64, sha256(&receiving.record_bytes));
         if found != (end.block_count, end.record_bytes, end.records_sha256.clone()) {
             return Err(BackupError::Pieces("blocks or records are missing".to_owned()));
         }
@@ -194,7 +264,7 @@ impl Writer {
         let State::End(receiving) = state else {
             return Err(BackupError::Pieces("it ends early".to_owned()));
         };
-        let Receiving { header, record_bytes, records, kept, new, .. } = *receiving;
+        let Receiving { header, record_bytes, records, base_sequence, kept, new, .. } = *receiving;
         let (packed, records, content_sha256) = spawn_blocking(move || {
             let packed = zstd::bulk::compress(&record_bytes, RECORDS_LEVEL);
             let content = sha256(&records.encode_content());
@@ -212,7 +282,7 @@ impl Writer {
             sequence,
             recorded_time: header.commit.recorded_time,
             taken_time,
-            base_sequence: header.base_sequence,
+            base_sequence,
             next_block_id: records.next_block_id(),
             chain: records.chain(),
             content_sha256,
@@ -259,6 +329,11 @@ impl Receiving {
         }
         Ok(ended)
     }
+}
+
+/// The ranges of block ids of packs.
+fn ranges(packs: &[PackRef]) -> Vec<Range<u64>> {
+    packs.iter().map(|pack| pack.first_block..pack.end_block).collect()
 }
 
 /// Returns the packs that have blocks of the records, sorted, with the size of these blocks.

@@ -2,9 +2,13 @@
 //!
 //! **Invariant**: after a failure or a signal, the destination has the backups that it had before.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use tokio::time::sleep;
 use tonic::Request;
 
+use super::client::Client;
 use super::error::{ErrorKind, Problem};
 use super::ingest::Progress;
 use super::output::{Column, RowWriter, write_one};
@@ -12,12 +16,18 @@ use super::text::clean;
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
+use crate::backoff::Backoff;
 use crate::backup::{
     At, BackupError, Catalog, Destination, Keep, KeepError, Location, LocationError, Manifest, Piece, Pruned, StoreId,
     Verified, Writer, Written, messages, prune, verify,
 };
 use crate::clock::{Clock as _, SystemClock};
 use crate::proto::convert::timestamp;
+
+/// Largest number of consecutive streams that break before a block is written.
+const IDLE_STREAMS_MAX: u32 = 4;
+/// The wait before a stream is continued.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
 const EXAMPLES: &str = "\
 Examples:
@@ -164,6 +174,28 @@ async fn create(to: Location, keep: Option<Keep>, session: &Session) -> Result<O
     let destination = Destination::open(to)?;
     let client = session.connect().await?;
     let mut writer = Writer::begin(destination.clone(), session.style.now).await?;
+    let mut idle_streams = 0;
+    // The server ends a stream that is not read for 20 s, for example because the destination is slow.
+    while let Err(error) = receive(&client, &mut writer).await {
+        idle_streams = if writer.resume().await? { 0 } else { idle_streams + 1 };
+        if error.is_permanent() || idle_streams == IDLE_STREAMS_MAX {
+            return Err(error);
+        }
+        note(&format!("the stream of the backup broke and is continued: {error}"));
+        sleep(BACKOFF.wait_after(idle_streams)).await;
+    }
+    let written = writer.finish().await?;
+    let pruned = match &keep {
+        Some(keep) => prune(&destination, keep, SystemClock.now()).await?,
+        None => Pruned::default(),
+    };
+    let target = destination.location().to_string();
+    write_one(stdout(), session.style, CREATED, &Created { target, written, pruned })?;
+    Ok(Outcome::Done)
+}
+
+/// Receives a stream of pieces up to its end.
+async fn receive(client: &Client, writer: &mut Writer) -> Result<(), CliError> {
     let request = messages::request(&writer.bases());
     // No deadline for the whole stream, because a store may be large; the timeout applies to each message.
     let mut stream = client.answer(client.backups().stream_backup(Request::new(request))).await?;
@@ -181,15 +213,7 @@ async fn create(to: Location, keep: Option<Keep>, session: &Session) -> Result<O
         }
         writer.accept(piece).await?;
     }
-    let written = writer.finish().await?;
-    drop(bar);
-    let pruned = match &keep {
-        Some(keep) => prune(&destination, keep, SystemClock.now()).await?,
-        None => Pruned::default(),
-    };
-    let target = destination.location().to_string();
-    write_one(stdout(), session.style, CREATED, &Created { target, written, pruned })?;
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 struct Created {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use silkrate::backup::At;
+use silkrate::backup::{At, Piece, Writer, produce};
 use silkrate::clock::Clock as _;
 use silkrate::store::CheckpointLimits;
 
@@ -66,6 +66,61 @@ async fn two_points_at_the_same_time_are_both_complete() {
         let expected = sequence(&written.unwrap());
         fixture.check_restore(&directory(&to), At::Newest, expected).await;
     }
+}
+
+/// Sends the pieces of a stream to a writer, which breaks after some messages with blocks. Returns the number of blocks that
+/// the server announced.
+async fn stream(fixture: &Fixture, writer: &mut Writer, block_pieces_max: usize) -> u64 {
+    let source = fixture.ingest().backup_point().await.unwrap().open().unwrap();
+    let mut pieces = Vec::new();
+    produce(&source, &writer.bases(), &mut |piece| {
+        pieces.push(piece);
+        true
+    })
+    .unwrap();
+    let (mut announced, mut block_pieces) = (0, 0);
+    for piece in pieces {
+        match &piece {
+            Piece::Header(header) => announced = header.block_count,
+            Piece::Blocks(blocks) => {
+                // The pieces of this small store would have all blocks.
+                for block in blocks.iter().take(block_pieces_max - block_pieces) {
+                    block_pieces += 1;
+                    writer.accept(Piece::Blocks(vec![block.clone()])).await.unwrap();
+                }
+                if block_pieces == block_pieces_max {
+                    return announced;
+                }
+                continue;
+            }
+            Piece::Records(_) | Piece::End(_) => {}
+        }
+        writer.accept(piece).await.unwrap();
+    }
+    announced
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_stream_is_continued_at_a_later_commit_with_the_blocks_that_it_lacks() {
+    let mut fixture = Fixture::start(24);
+    let to = fixture.path("backup");
+    fixture.steps(4, 2_000).await;
+    fixture.back_up(&to).await;
+    fixture.steps(4, 2_000).await;
+    let mut writer = Writer::begin(directory(&to), fixture.clock.now()).await.unwrap();
+    let first = stream(&fixture, &mut writer, 5).await;
+    assert!(first > 10, "{first} blocks");
+    assert!(writer.resume().await.unwrap());
+    // Without a commit in between, exactly the other blocks follow.
+    assert_eq!(stream(&fixture, &mut writer, 3).await, first - 5);
+    assert!(writer.resume().await.unwrap());
+    assert!(!writer.resume().await.unwrap(), "nothing was written since then");
+    fixture.steps(1, 10).await;
+    stream(&fixture, &mut writer, usize::MAX).await;
+    let written = writer.finish().await.unwrap();
+    fixture.check_restore(&directory(&to), At::Newest, sequence(&written)).await;
+    let verified = silkrate::backup::verify(&directory(&to), None, None, &mut |_, _| {}).await.unwrap();
+    assert_eq!(verified.problems, []);
 }
 
 /// Prints how long the writer is held for a backup of a larger store. `SILKRATE_TEST_BACKUP_STEPS` makes it larger.
