@@ -12,7 +12,8 @@ use protox::prost::Message as _;
 use protox::prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
 use tonic_prost_build::Builder;
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
+    "proto/silkrate/v1/backup_service.proto",
     "proto/silkrate/v1/types.proto",
     "proto/silkrate/v1/rate.proto",
     "proto/silkrate/v1/compare.proto",

@@ -25,6 +25,7 @@ use thiserror::Error;
 use crate::access::AccessSettings;
 use crate::access::tokens::TokenFileError;
 use crate::api::ServiceLimits;
+use crate::backup::BackupSettings;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
 use crate::incoming::SlotLimits;
@@ -284,6 +285,7 @@ pub struct Config {
     access: AccessSettings,
     tls: Option<Tls>,
     audit_log: Option<PathBuf>,
+    backup: Option<BackupSettings>,
     insecure_risks: Vec<&'static str>,
 }
 
@@ -350,6 +352,7 @@ impl Config {
             access,
             tls,
             audit_log: args.access.audit_log,
+            backup: file.backup,
             insecure_risks,
         })
     }
@@ -384,11 +387,6 @@ impl Config {
     /// The options with which to open the store.
     pub fn store_options(&self) -> &StoreOptions {
         &self.store
-    }
-
-    /// The limits of the queue of batches that wait for the writer.
-    pub fn queue_limits(&self) -> QueueLimits {
-        self.limits.queue
     }
 
     /// The ticker pages to ingest at start.
@@ -428,31 +426,6 @@ impl Config {
         &self.tick_rules
     }
 
-    /// The limits of the gRPC connections.
-    pub fn connection_limits(&self) -> SlotLimits {
-        self.limits.connections
-    }
-
-    /// The largest number of connections from one address that the configuration sets for each listener.
-    pub fn address_connections(&self) -> Option<usize> {
-        self.limits.address_max
-    }
-
-    /// The limits of the service.
-    pub fn service_limits(&self) -> &ServiceLimits {
-        &self.limits.service
-    }
-
-    /// The largest size of a gRPC request, bytes.
-    pub fn request_bytes_max(&self) -> usize {
-        self.limits.request_bytes_max
-    }
-
-    /// The limits on new series.
-    pub fn new_series_limits(&self) -> &NewSeriesLimits {
-        &self.limits.new_series
-    }
-
     /// The largest number of concurrent calls on one gRPC connection.
     pub fn max_calls(&self) -> u32 {
         self.max_calls
@@ -476,6 +449,11 @@ impl Config {
     /// The file of the audit log.
     pub fn audit_log(&self) -> Option<&Path> {
         self.audit_log.as_deref()
+    }
+
+    /// The backups that the server makes by itself.
+    pub fn backup(&self) -> Option<&BackupSettings> {
+        self.backup.as_ref()
     }
 
     /// What `--insecure` permits, to be logged at each start.

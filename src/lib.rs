@@ -12,7 +12,7 @@
 //! | [`proto`], [`columns`] | messages, clients and services of `silkrate.v1`; runs and ticks packed in columns | gRPC clients in Rust: see the examples |
 //! | [`feed`] | parsers for the ticker page, the tables of five central banks and ticks in CSV | programs that read those formats |
 //! | [`store`], [`latest_quotes`], [`query`] | the commit log, segments and blocks; the latest quotes; reads, each answered from one commit | tests and benchmarks |
-//! | [`ingest`], [`follow`], [`export`], [`sources`] | the writer; polling of publishers; snapshots; settings of sources | tests and benchmarks |
+//! | [`ingest`], [`follow`], [`export`], [`backup`], [`sources`] | the writer; polling of publishers; snapshots; backups; settings of sources | tests and benchmarks |
 //! | [`api`], [`grpc`], [`http`], [`server`], [`cli`], [`config`] | requests and responses; the two servers; the command | tests |
 //! | [`backoff`], [`bytes_cache`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |
 //!
@@ -45,6 +45,7 @@ pub mod analysis;
 pub mod api;
 pub mod audit;
 pub mod backoff;
+pub mod backup;
 pub mod bytes_cache;
 pub mod catch_panic;
 pub mod causes;

@@ -201,6 +201,69 @@ impl FollowMetrics {
     }
 }
 
+/// Metrics of the backups that a server makes by itself. `kind` is `backup`, or `log` for the frames between backups.
+#[derive(Clone, Debug)]
+pub struct BackupMetrics {
+    attempts: IntCounterVec,
+    bytes: IntCounterVec,
+    succeeded: IntGaugeVec,
+    interval: IntGauge,
+}
+
+collect_all!(BackupMetrics: attempts, bytes, succeeded, interval);
+
+impl Default for BackupMetrics {
+    fn default() -> Self {
+        Self {
+            attempts: counter(
+                "silkrate_backup_attempts_total",
+                "Attempts of the server to back up its store, by kind (backup, log: the commits between two backups) and outcome (succeeded, failed).",
+                &["kind", "outcome"],
+            ),
+            bytes: counter(
+                "silkrate_backup_bytes_total",
+                "Bytes that the server wrote to the destination of its backups, by kind (backup, log).",
+                &["kind"],
+            ),
+            succeeded: IntGaugeVec::new(
+                Opts::new(
+                    "silkrate_backup_last_success_timestamp_seconds",
+                    "Time of the last successful attempt, by kind (backup, log); 0 for a backup that never succeeded. The log is written only if there are new commits.",
+                ),
+                &["kind"],
+            )
+            .expect(VALID_NAMES),
+            interval: IntGauge::new(
+                "silkrate_backup_interval_seconds",
+                "Configured time from one backup to the next; 0 if the server makes no backups.",
+            )
+            .expect(VALID_NAMES),
+        }
+    }
+}
+
+impl BackupMetrics {
+    /// Sets the configured time from one backup to the next, in seconds.
+    pub fn set_interval(&self, interval_s: u64) {
+        self.interval.set(i64::try_from(interval_s).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an attempt by its kind and its outcome.
+    pub fn count(&self, kind: &'static str, outcome: &'static str) {
+        self.attempts.with_label_values(&[kind, outcome]).inc();
+    }
+
+    /// Adds bytes that were written.
+    pub fn add_bytes(&self, kind: &'static str, bytes: u64) {
+        self.bytes.with_label_values(&[kind]).inc_by(bytes);
+    }
+
+    /// Sets the time of the last success, in seconds since 1970.
+    pub fn set_succeeded(&self, kind: &'static str, at_s: i64) {
+        self.succeeded.with_label_values(&[kind]).set(at_s);
+    }
+}
+
 /// Metrics of access: refused calls, and the files that a running server reads again.
 #[derive(Clone, Debug)]
 pub struct AccessMetrics {

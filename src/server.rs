@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod backup;
 mod clock_watch;
 mod latest_table;
 mod load;
@@ -35,16 +36,19 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::api::Rates;
+use crate::backup::BackupError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, format_duration};
 use crate::follow::{self, FetchError, FollowContext};
+use crate::grpc::backup_service::BackupServiceImpl;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::{FanOut, Ingest, Running};
-use crate::metrics::{CallMetrics, FollowMetrics};
+use crate::metrics::{BackupMetrics, CallMetrics, FollowMetrics};
+use crate::proto::v1::backup_service_server::BackupServiceServer;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -65,12 +69,16 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// this time.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
 
+/// The name of the backup service in the health service of gRPC.
+pub const BACKUP_SERVICE: &str = <BackupServiceServer<BackupServiceImpl> as NamedService>::NAME;
 /// The name of the ingest service in the health service of gRPC.
 pub const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
 /// The name of the rate service in the health service of gRPC.
 pub const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
 /// The name of the snapshot service in the health service of gRPC.
 pub const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
+/// The services whose health is reported.
+pub const SERVICES: [&str; 4] = [BACKUP_SERVICE, INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE];
 
 /// The listeners of a server.
 #[derive(Debug)]
@@ -129,6 +137,9 @@ pub enum ServeError {
     /// The client that follows publishers cannot be set up.
     #[error("cannot follow publishers: {0}")]
     Follow(#[from] FetchError),
+    /// The destination of `[backup]` cannot be used.
+    #[error("[backup]: {0}")]
+    Backup(#[from] BackupError),
     /// The audit log cannot be opened.
     #[error("--audit-log {}: {problem}; name a file that the server may create or append to", path.display())]
     Audit {
@@ -329,7 +340,7 @@ async fn serve_store(
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()).with_limits(*config.service_limits()));
     let calls = CallMetrics::grpc();
-    let feeds = FollowMetrics::default();
+    let (feeds, backups) = (FollowMetrics::default(), BackupMetrics::default());
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {
@@ -337,7 +348,7 @@ async fn serve_store(
             tracing::info!("page and plain HTTP on {}://{address}", security.scheme);
             // Pages of the HTTP listener may call over gRPC-Web.
             origins.extend(own_origins(security.scheme, address));
-            let site = site(config, &rates, ingest, (&calls, &feeds), &security, &draining)?;
+            let site = site(config, &rates, ingest, (&calls, &feeds, &backups), &security, &draining)?;
             Some(http::serve(
                 listener,
                 security.acceptor.clone(),
@@ -364,8 +375,9 @@ async fn serve_store(
         );
     }
     task::spawn(fan_out.run(draining.clone().cancelled_owned()));
+    let backing_up = backup::start(config, ingest, &clock, backups, &draining)?;
     let health = HealthReporter::new();
-    for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in SERVICES {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     let _watching_clock = AbortOnDrop(task::spawn(warn_while_ahead(ingest.clone(), Arc::clone(&clock))));
@@ -380,8 +392,7 @@ async fn serve_store(
         draining: draining.clone(),
         calls,
         origins,
-        access: security.access.clone(),
-        audit: security.audit.clone(),
+        security: &security,
     })?
     .serve_with_incoming_shutdown(
         Accepted::new(listeners.grpc, config.connection_limits(), Arc::clone(&send_buffers), security.acceptor.clone()),
@@ -416,6 +427,7 @@ async fn serve_store(
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
+    backup::finish(backing_up, &draining).await;
     security.finish().await;
     Ok(())
 }
@@ -425,12 +437,13 @@ fn site(
     config: &Config,
     rates: &Arc<Rates>,
     ingest: &Ingest,
-    (calls, feeds): (&CallMetrics, &FollowMetrics),
+    (calls, feeds, backups): (&CallMetrics, &FollowMetrics, &BackupMetrics),
     security: &Security,
     draining: &CancellationToken,
 ) -> Result<Site, ServeError> {
     let directory = config.store_options().directory.clone();
-    let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), security.metrics.clone(), directory)?;
+    let scraped =
+        Scraped::new(ingest, calls.clone(), feeds.clone(), (security.metrics.clone(), backups.clone()), directory)?;
     let settings = Settings {
         origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
         access: security.access.clone(),
@@ -454,7 +467,7 @@ async fn watch_writer(ingest: Ingest, health: HealthReporter) {
 }
 
 async fn stop_health(health: &HealthReporter) {
-    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in [""].into_iter().chain(SERVICES) {
         health.set_service_status(service, ServingStatus::NotServing).await;
     }
 }
@@ -462,7 +475,7 @@ async fn stop_health(health: &HealthReporter) {
 /// Ends all health watches. A health watch never ends by itself, and would delay shutdown for the whole grace period.
 async fn end_health_watches(mut health: HealthReporter) {
     sleep(HEALTH_NOTICE).await;
-    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
+    for service in [""].into_iter().chain(SERVICES) {
         health.clear_service_status(service).await;
     }
 }

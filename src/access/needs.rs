@@ -20,11 +20,12 @@ const INGEST: Need = Need::Role(Role::Ingest);
 const ADMIN: Need = Need::Role(Role::Admin);
 
 /// The gRPC methods, sorted by name.
-pub const METHODS: [(&str, Need); 27] = [
+pub const METHODS: [(&str, Need); 28] = [
     ("grpc.health.v1.Health/Check", NOTHING),
     ("grpc.health.v1.Health/Watch", NOTHING),
     ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", READ),
     ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", READ),
+    ("silkrate.v1.BackupService/StreamBackup", ADMIN),
     ("silkrate.v1.IngestService/ArchiveSource", ADMIN),
     ("silkrate.v1.IngestService/DiscardQuarantine", ADMIN),
     ("silkrate.v1.IngestService/IngestPage", INGEST),

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::access::Refusal;
 use crate::columns::ColumnsError;
 use crate::export::ExportError;
-use crate::ingest::{ArchiveError, IngestError};
+use crate::ingest::{ArchiveError, BackupPointError, IngestError};
 use crate::query::QueryError;
 use crate::store::{ArchiveRefusal, StoreError};
 
@@ -118,6 +118,9 @@ pub enum ServiceError {
     /// An export failed.
     #[error("export: {0}")]
     Export(ExportError),
+    /// A backup begins with a checkpoint, and the disk has no room for it.
+    #[error(transparent)]
+    Backup(BackupPointError),
     /// The deadline that the client set has passed.
     #[error("the deadline of this call has passed")]
     DeadlineExceeded,
@@ -131,6 +134,16 @@ impl From<ArchiveError> for ServiceError {
         match error {
             ArchiveError::Refused(refusal) => refusal.into(),
             ArchiveError::Ingest(error) => error.into(),
+        }
+    }
+}
+
+impl From<BackupPointError> for ServiceError {
+    fn from(error: BackupPointError) -> Self {
+        match error {
+            BackupPointError::NoRoom => Self::Backup(error),
+            BackupPointError::Store(error) => error.into(),
+            BackupPointError::Ingest(error) => error.into(),
         }
     }
 }
@@ -218,8 +231,8 @@ impl ServiceError {
 /// Assigns the code and the details of an error. Only this function and `describe_store` assign codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        Access, Archive, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
-        StreamTooOld, TaskFailed, TooManyExpensiveReads, TooManyReads, TooManyUnread, TooManyWatches, Unread,
+        Access, Archive, Backup, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong,
+        Store, StreamTooOld, TaskFailed, TooManyExpensiveReads, TooManyReads, TooManyUnread, TooManyWatches, Unread,
     };
     match error {
         Access(Refusal::TooManyFailures { retry_after } | Refusal::TooManyCalls { retry_after, .. }) => {
@@ -256,7 +269,7 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Ingest(IngestError::QueueFull) => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
-        Ingest(IngestError::Poll(_)) | Archive(ArchiveRefusal::TooManyDecisions) => {
+        Ingest(IngestError::Poll(_)) | Archive(ArchiveRefusal::TooManyDecisions) | Backup(_) => {
             (ErrorCode::FailedPrecondition, ErrorDetail::None)
         }
         TooManyReads { .. } | TooManyExpensiveReads => {

@@ -13,6 +13,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::credentials::{Bearer, CredentialArgs, CredentialError};
 use super::error::{CliError, Problem, innermost};
 use crate::causes::causes;
+use crate::proto::v1::backup_service_client::BackupServiceClient;
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
 use crate::proto::v1::rate_service_client::RateServiceClient;
 use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
@@ -92,6 +93,13 @@ impl Client {
     /// Returns a client of `SnapshotService`, which serves exports.
     pub(super) fn snapshots(&self) -> SnapshotServiceClient<Transport> {
         SnapshotServiceClient::new(self.transport.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Returns a client of `BackupService`, which serves backups.
+    pub(super) fn backups(&self) -> BackupServiceClient<Transport> {
+        BackupServiceClient::new(self.transport.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Starts a watch. The stream has no deadline. The wait for the start of the stream is limited by `--timeout`.

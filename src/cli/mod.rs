@@ -1,6 +1,6 @@
 //! The command line: arguments, client commands and output.
 //!
-//! `serve`, `verify` and the `import` of a full export work on a store directly. Every other command is a gRPC client.
+//! `serve`, `verify`, `restore` and the `import` of a full export work on a store directly. Every other command is a gRPC client.
 //! Answers go to standard output. Notes, progress and errors go to standard error, so that a pipe receives only the
 //! answer.
 //!
@@ -9,6 +9,7 @@
 
 mod atomic_write;
 mod backfill;
+mod backup;
 mod candles;
 mod change;
 mod changes;
@@ -31,6 +32,7 @@ mod output;
 mod pages;
 mod quarantine;
 mod rate;
+mod restore;
 mod revisions;
 mod run_csv;
 mod runs;
@@ -163,6 +165,10 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Create a store from a full export, or send the ticks of a Parquet or CSV file to the server
     Import(import::ImportArgs),
+    /// Back up the store of the running server, or list or verify backups
+    Backup(backup::BackupArgs),
+    /// Create a store from a backup
+    Restore(restore::RestoreArgs),
     /// Create, list or revoke the tokens of a server, in its file
     Token(token::TokenArgs),
     /// Show whether the server serves
@@ -222,6 +228,8 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Quarantine(args) => quarantine::run(args, &session).await,
         Command::Export(args) => export::run(args, &session).await,
         Command::Import(args) => import::run(args, &session).await,
+        Command::Backup(args) => backup::run(args, &session).await,
+        Command::Restore(args) => restore::run(args, &session).await,
         Command::Token(args) => token::run(args, &session),
         Command::Health(args) => health::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,

@@ -1,4 +1,4 @@
-//! The configuration file: its settings of sources, in TOML, and its errors.
+//! The configuration file: its settings of sources, certificates and backups, in TOML.
 //!
 //! ```toml
 //! [defaults]
@@ -11,7 +11,9 @@
 //! **Invariant**: a file is accepted as a whole or refused as a whole. An error contains every problem, with line,
 //! key, value and remedy.
 
+mod backup;
 mod certificates;
+mod error;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -19,14 +21,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::NaiveTime;
-use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
+pub use error::{FileError, FileProblem};
 use settings::{
     COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, MOVING_WINDOW, PACE, PAIRS, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR,
     STALE_LIMIT, URL, ZONE, setting_names,
@@ -39,20 +41,20 @@ use super::value::{
 };
 use crate::access::Grants;
 use crate::analysis::Zone;
+use crate::backup::BackupSettings;
 use crate::domain::{Pair, RatioThreshold, Source, parse_duration, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
 /// Largest file that is read, in bytes. A thousand sources with all settings need a quarter of this.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-/// Largest number of problems that an error message lists, because one mistake can cause many.
-const PROBLEMS_SHOWN_MAX: usize = 20;
 
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
 const CERTIFICATES: &str = "certificates";
+const BACKUP: &str = "backup";
 
-const TABLES: &str = "the tables are [defaults], [sources.NAME] and [certificates.\"SUBJECT\"]";
+const TABLES: &str = "the tables are [defaults], [sources.NAME], [certificates.\"SUBJECT\"] and [backup]";
 
 /// The settings of a configuration file. A setting that the file does not have is `None`.
 #[derive(Debug, Default)]
@@ -64,6 +66,8 @@ pub(super) struct FileSettings {
     pub(super) sources: BTreeMap<Source, FileSource>,
     /// What the subjects of client certificates grant, of `[certificates."SUBJECT"]`.
     pub(super) certificates: BTreeMap<String, Grants>,
+    /// The settings of `[backup]`.
+    pub(super) backup: Option<BackupSettings>,
 }
 
 /// The settings of `[defaults]`.
@@ -111,64 +115,6 @@ impl FileFeed {
         let (pace_origin, publication_origin) = (Origin::Default, Origin::Default);
         Self { schedule: Schedule::of(publisher), pace_origin, publication_origin, follow: None, url: None }
     }
-}
-
-/// Why a configuration file is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum FileError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {problem}; give --config the path of a readable file", path.display())]
-    Read {
-        /// The path, as given to `--config`.
-        path: PathBuf,
-        /// The error of the operating system.
-        problem: String,
-    },
-    /// The file is too large.
-    #[error("{} has more than {FILE_BYTES_MAX} bytes, the limit of a configuration file; give --config the right file", path.display())]
-    TooLong {
-        /// The path, as given to `--config`.
-        path: PathBuf,
-    },
-    /// The file is not UTF-8.
-    #[error("{}:{line}: the file is not valid UTF-8 from this line on; save it as UTF-8", path.display())]
-    NotText {
-        /// The path, as given to `--config`.
-        path: PathBuf,
-        /// The first line that is not valid UTF-8, counted from 1.
-        line: usize,
-    },
-    /// The file is not TOML, or has unknown settings or invalid values.
-    #[error("{}", problem_lines(path, problems))]
-    Problems {
-        /// The path, as given to `--config`.
-        path: PathBuf,
-        /// The problems, sorted by line; at least one.
-        problems: Vec<FileProblem>,
-    },
-}
-
-/// One problem of a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileProblem {
-    /// The line of the problem, counted from 1.
-    pub line: usize,
-    /// The key, the value, what is wrong, and the remedy.
-    pub text: String,
-}
-
-impl fmt::Display for FileProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.text)
-    }
-}
-
-/// Formats the problems as an error message with a line for each.
-fn problem_lines(path: &Path, problems: &[FileProblem]) -> String {
-    let shown = problems.iter().take(PROBLEMS_SHOWN_MAX).map(|problem| format!("{}:{problem}", path.display()));
-    let more = problems.len().saturating_sub(PROBLEMS_SHOWN_MAX);
-    let more = (more > 0).then(|| format!("and {more} more"));
-    shown.chain(more).collect::<Vec<_>>().join("\n")
 }
 
 impl FileSettings {
@@ -300,6 +246,11 @@ impl<'a> FileParser<'a> {
                         found.certificates = self.parse_certificates(table);
                     }
                 }
+                BACKUP => {
+                    if let Some(table) = self.expect_table(BACKUP, value) {
+                        found.backup = self.parse_backup(key.span().start, table);
+                    }
+                }
                 other => self.refuse_key("", other, key.span(), TABLES),
             }
         }
@@ -383,8 +334,7 @@ impl<'a> FileParser<'a> {
                     }
                 },
                 other => {
-                    let known =
-                        format!("the settings are {}", setting_names(|scope| scope != SettingScope::Certificate));
+                    let known = format!("the settings are {}", setting_names(SettingScope::is_of_source));
                     self.refuse_key(&format!("{SOURCES}.{source}."), other, key.span(), &known);
                 }
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{ConfigError, to_usize};
+use super::{Config, ConfigError, to_usize};
 use crate::api::ServiceLimits;
 use crate::domain::{DurationError, Source, parse_duration};
 use crate::incoming::SlotLimits;
@@ -184,6 +184,38 @@ impl LimitArgs {
             },
             request_bytes_max: to_usize(self.max_request_mib) << 20,
         })
+    }
+}
+
+impl Config {
+    /// The limits of the gRPC connections.
+    pub fn connection_limits(&self) -> SlotLimits {
+        self.limits.connections
+    }
+
+    /// The largest number of connections from one address that the configuration sets for each listener.
+    pub fn address_connections(&self) -> Option<usize> {
+        self.limits.address_max
+    }
+
+    /// The limits of the service.
+    pub fn service_limits(&self) -> &ServiceLimits {
+        &self.limits.service
+    }
+
+    /// The largest size of a gRPC request, bytes.
+    pub fn request_bytes_max(&self) -> usize {
+        self.limits.request_bytes_max
+    }
+
+    /// The limits on new series.
+    pub fn new_series_limits(&self) -> &NewSeriesLimits {
+        &self.limits.new_series
+    }
+
+    /// The limits of the queue of batches that wait for the writer.
+    pub fn queue_limits(&self) -> QueueLimits {
+        self.limits.queue
     }
 }
 

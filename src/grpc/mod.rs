@@ -3,6 +3,7 @@
 //! **Invariant**: handlers only validate, convert and delegate. Apart from `server` and the client in `cli`, no other
 //! module uses types of tonic.
 
+pub mod backup_service;
 mod blocking_stream;
 pub mod call_metrics;
 mod changes;

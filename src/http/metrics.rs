@@ -19,7 +19,7 @@ use super::Site;
 use crate::domain::{Source, Timestamp};
 use crate::ingest::Ingest;
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
-use crate::metrics::{AccessMetrics, CallMetrics, FollowMetrics, OpenCall, Readings};
+use crate::metrics::{AccessMetrics, BackupMetrics, CallMetrics, FollowMetrics, OpenCall, Readings};
 use crate::sources::SourceTable;
 use crate::store::{View, disk_usage};
 
@@ -37,7 +37,7 @@ pub struct Scraped {
 }
 
 impl Scraped {
-    /// Collects the metrics of `ingest`, of gRPC calls, of followed publishers (`feeds`), of access, of HTTP requests, of the
+    /// Collects the metrics of `ingest`, of gRPC calls, of followed publishers (`feeds`), of access, of backups, of HTTP requests, of the
     /// process and of the store in `directory`.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Scraped {
         ingest: &Ingest,
         calls: CallMetrics,
         feeds: FollowMetrics,
-        access: AccessMetrics,
+        (access, backups): (AccessMetrics, BackupMetrics),
         directory: PathBuf,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -55,6 +55,7 @@ impl Scraped {
         registry.register(Box::new(calls))?;
         registry.register(Box::new(feeds))?;
         registry.register(Box::new(access))?;
+        registry.register(Box::new(backups))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self { registry, requests, directory })

@@ -5,6 +5,7 @@
 
 mod apply;
 mod archive;
+mod backup;
 mod bank_table;
 pub mod batch;
 mod fan_out;
@@ -15,6 +16,7 @@ mod queue_share;
 mod writer;
 
 pub use archive::{ArchiveError, ArchiveReport, ArchiveRequest};
+pub use backup::{BackupPointError, KeptFrom};
 pub use fan_out::FanOut;
 pub use new_series::NewSeriesLimits;
 pub use page::{PageBatch, advise_time};
@@ -34,7 +36,7 @@ use crate::clock::Clock;
 use crate::domain::{Poll, PublishedValue, Rate, RatioThreshold, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::IngestMetrics;
-use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
+use crate::store::{FrameTail, PollRefused, Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick if another value is stored at its instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -251,6 +253,10 @@ enum Message {
     Poll(PendingPoll),
     Decide(Box<PendingDecision>),
     Archive(Box<PendingArchive>),
+    /// Asks for the records of the newest commit.
+    Backup(backup::PointReply),
+    /// Asks to keep the frames of commits.
+    KeepFrames(Arc<FrameTail>, backup::KeptReply),
     /// Wakes the writer so that it reads the clock.
     Wake,
     Close,

@@ -17,14 +17,17 @@ use super::fan_out::notify;
 use super::new_series::{NewSeriesCounts, NewSeriesLimits};
 use super::quarantine::{explain_decision, held_lines};
 use super::{
-    ArchiveError, ArchiveReport, ArchiveRequest, ConflictPolicy, DecisionReport, IngestError, IngestReport, Message,
-    PendingArchive, PendingBatch, PendingDecision, PendingPoll, Refusal, Shared, Summary,
+    ArchiveError, ArchiveReport, ArchiveRequest, BackupPointError, ConflictPolicy, DecisionReport, IngestError,
+    IngestReport, KeptFrom, Message, PendingArchive, PendingBatch, PendingDecision, PendingPoll, Refusal, Shared,
+    Summary,
 };
 use crate::clock::Clock;
 use crate::domain::Verdict;
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::{IngestMetrics, TickCounts};
-use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, Upkeep, WriteTransaction};
+use crate::store::{
+    BackupPoint, Commit, Decided, FrameTail, PollRefused, Quarantine, Store, StoreError, Upkeep, WriteTransaction,
+};
 
 /// A group commit takes no more batches once it has this many ticks, so that no request waits long.
 const COMMIT_TICKS_MAX: usize = 65_536;
@@ -136,6 +139,9 @@ impl Writer {
                 Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
                 Ok(Message::Decide(pending)) => self.decide(*pending),
                 Ok(Message::Archive(pending)) => self.archive(*pending),
+                // Sending a reply fails if the caller has dropped its future.
+                Ok(Message::Backup(reply)) => drop(reply.send(self.backup_point())),
+                Ok(Message::KeepFrames(tail, reply)) => drop(reply.send(self.keep_frames(tail))),
                 Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => self.commit_due_changes(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -177,7 +183,13 @@ impl Writer {
                 Ok(Message::Batch(more)) => group.add(*more),
                 Ok(Message::Poll(poll)) => group.polls.push(poll),
                 Ok(Message::Wake) => {}
-                Ok(other @ (Message::Decide(_) | Message::Archive(_) | Message::Close)) => {
+                Ok(
+                    other @ (Message::Decide(_)
+                    | Message::Archive(_)
+                    | Message::Backup(_)
+                    | Message::KeepFrames(..)
+                    | Message::Close),
+                ) => {
                     next = Some(other);
                     break;
                 }
@@ -328,6 +340,25 @@ impl Writer {
         }
         let Commit { sequence, recorded_time } = self.store.newest_commit();
         Ok(ArchiveReport { sequence, recorded_time, is_changed })
+    }
+
+    /// Makes a checkpoint, and reads the records of the newest commit from sled.
+    fn backup_point(&mut self) -> Result<BackupPoint, BackupPointError> {
+        if self.failure.is_none() && self.store.has_changes() {
+            if !self.has_room() {
+                return Err(BackupPointError::NoRoom);
+            }
+            self.checkpoint();
+        }
+        match &self.failure {
+            Some(failure) => Err(IngestError::Poisoned(failure.to_string()).into()),
+            None => Ok(self.store.backup_point()?),
+        }
+    }
+
+    fn keep_frames(&mut self, tail: Arc<FrameTail>) -> KeptFrom {
+        self.store.keep_frames(tail);
+        KeptFrom { store_id: self.store.id(), commit: self.store.newest_commit() }
     }
 
     /// Commits changes of quotes that are due, without ticks.

@@ -14,14 +14,14 @@ use tower::layer::util::{Identity, Stack};
 
 use super::ServeError;
 use super::access::AccessLayer;
+use super::security::Security;
 use super::send_buffer::SendBufferLayer;
 use super::web::WebLayer;
-use crate::access::Access;
 use crate::api::Rates;
-use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Config, CorsOrigin};
 use crate::grpc::Changes;
+use crate::grpc::backup_service::BackupServiceImpl;
 use crate::grpc::call_metrics::CallMetricsLayer;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
@@ -32,6 +32,7 @@ use crate::ingest::Ingest;
 use crate::ingest::batch::TickRules;
 use crate::metrics::CallMetrics;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::backup_service_server::BackupServiceServer;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
 use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
@@ -54,8 +55,7 @@ pub(super) struct Parts<'a> {
     pub(super) draining: CancellationToken,
     pub(super) calls: CallMetrics,
     pub(super) origins: Vec<CorsOrigin>,
-    pub(super) access: Access,
-    pub(super) audit: Option<Audit>,
+    pub(super) security: &'a Security,
 }
 
 /// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
@@ -67,13 +67,15 @@ pub(super) type Layers = Stack<
 >;
 
 pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
-    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, access, audit } = parts;
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins, security } = parts;
+    let (access, audit) = (security.access.clone(), security.audit.clone());
     let request_bytes_max = config.request_bytes_max();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let backups = BackupServiceImpl::new(ingest.clone(), draining.clone());
     let ingests =
         IngestApi::new(Changes::new(ingest.clone(), access.clone(), audit), Arc::clone(&rates), rules, clock, draining);
     let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
@@ -94,6 +96,7 @@ pub(super) fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(request_bytes_max))
         .add_service(LatestFastPath::new(rate_service, rates))
         .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(request_bytes_max))
+        .add_service(BackupServiceServer::new(backups).max_decoding_message_size(request_bytes_max))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

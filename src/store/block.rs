@@ -3,8 +3,10 @@
 //! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum of a column is
 //! compared with the checksum in the index entry before any byte of the column is interpreted.
 
+mod raw_columns;
 mod run_columns;
 
+pub(crate) use raw_columns::split_columns;
 pub(crate) use run_columns::{RevisionTimes, RunColumns, RunNumbers, decode_rates, decode_revision_times, decode_run};
 
 use run_columns::{Ends, REVISIONS_OUT_OF_ORDER, RUNS_OUT_OF_ORDER, SUPERSEDED_COLUMN, decode_runs, encode_runs};

@@ -65,10 +65,11 @@ impl<'a> BlockBuilder<'a> {
 }
 
 /// Adds the columns of a block to a batch.
-pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8>]) {
+pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[impl AsRef<[u8]>]) {
     for (number, column) in (0_u8..).zip(columns) {
+        let column = column.as_ref();
         if !column.is_empty() {
-            batch.insert(&keys::column(block, number), column.as_slice());
+            batch.insert(&keys::column(block, number), column);
         }
     }
 }

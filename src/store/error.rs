@@ -26,9 +26,10 @@ pub enum StoreError {
         /// The newest format that this version reads.
         supported: u8,
     },
-    /// An import into the directory was interrupted.
+    /// An import or a restore into the directory was interrupted.
     #[error(
-        "store {path} is incomplete: its import did not finish; run 'silkrate import' again, or remove the directory"
+        "store {path} is incomplete: its import or restore did not finish; run the same 'silkrate import' or 'silkrate \
+         restore' again, or remove the directory"
     )]
     UnfinishedImport {
         /// The store's directory.

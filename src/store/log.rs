@@ -77,6 +77,11 @@ pub(crate) struct Replay {
 impl Log {
     /// Creates the log of a new store. The file's content is durable on return, but its directory entry may not be.
     pub(crate) fn create(directory: &Path, store_id: u64) -> Result<Self, StoreError> {
+        Self::create_with(directory, store_id, &[])
+    }
+
+    /// Creates a log that contains these frames.
+    pub(crate) fn create_with(directory: &Path, store_id: u64, frames: &[u8]) -> Result<Self, StoreError> {
         let failed = |error: &io::Error| StoreError::io("cannot create the log", error);
         let file = File::options()
             .read(true)
@@ -88,8 +93,12 @@ impl Log {
         let mut header = [0; FILE_HEADER_SIZE];
         header[..8].copy_from_slice(FILE_MAGIC);
         header[8..].copy_from_slice(&store_id.to_le_bytes());
-        file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
-        Ok(Self { file, length: FILE_HEADER_BYTES, size: FILE_HEADER_BYTES })
+        file.write_all_at(&header, 0)
+            .and_then(|()| file.write_all_at(frames, FILE_HEADER_BYTES))
+            .and_then(|()| file.sync_all())
+            .map_err(|error| failed(&error))?;
+        let length = FILE_HEADER_BYTES + frames.len() as u64;
+        Ok(Self { file, length, size: length })
     }
 
     /// Opens the log of a store and reads the commits after the commit `sequence`, which has a frame with the checksum
@@ -245,6 +254,31 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
         crc,
         length: FRAME_HEADER_BYTES + payload_bytes + FRAME_TRAILER_BYTES,
     })
+}
+
+/// A frame outside the log: its commit, its checksums and its length.
+pub(super) struct FrameHead {
+    pub(super) sequence: u64,
+    pub(super) recorded_us: i64,
+    pub(super) previous_crc: u32,
+    pub(super) crc: u32,
+    pub(super) length: usize,
+}
+
+/// Why bytes do not begin with a frame.
+pub(super) enum FrameProblem {
+    NewerFormat(u8),
+    Damaged,
+}
+
+/// Reads the frame at the start of `bytes`.
+pub(super) fn read_frame(bytes: &[u8]) -> Result<FrameHead, FrameProblem> {
+    let Frame { format, previous_crc, payload, crc, length } = frame(bytes).ok_or(FrameProblem::Damaged)?;
+    if format > keys::FORMAT {
+        return Err(FrameProblem::NewerFormat(format));
+    }
+    let LogEntry { sequence, recorded_us, .. } = LogEntry::decode(payload).ok_or(FrameProblem::Damaged)?;
+    Ok(FrameHead { sequence, recorded_us, previous_crc, crc, length })
 }
 
 /// Reads the commits after the commit `sequence`, which has a frame with the checksum `chain`.

@@ -26,6 +26,7 @@ mod admission;
 mod archive;
 mod archiving;
 mod as_of;
+mod backup;
 mod block;
 mod block_builder;
 mod checkpoint;
@@ -68,12 +69,16 @@ mod view;
 mod write_transaction;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use admission::{Admitted, Decided, DecisionRefusal};
 pub use archive::{ArchiveRefusal, ArchivedSources};
 pub use as_of::SeriesTotals;
+pub use backup::{
+    BackupPoint, BackupSource, FrameTail, IndexedBlock, LogFrame, LogFrames, Rebuild, RebuildError, RecordSet,
+    RecordsError, TailFrames,
+};
 pub use checkpoint::Upkeep;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
@@ -155,9 +160,26 @@ impl Default for CheckpointLimits {
 }
 
 impl StoreOptions {
+    /// Options that open an existing store to read it, without changing it.
+    pub(crate) fn unchanging(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            collapse_window_default_us: 0,
+            collapse_windows_us: BTreeMap::new(),
+            recollapse: false,
+            state_rules: StateRules::uniform(i64::MAX, 0),
+            reserve_bytes: 0,
+            cache_bytes: 64 << 20,
+            series_count_max: usize::MAX,
+            configured_sources: Arc::default(),
+            checkpoint: CheckpointLimits::default(),
+            disk_fault: None,
+        }
+    }
+
     /// Options of a small store for a test.
     #[cfg(test)]
-    pub(crate) fn of_test(directory: &std::path::Path) -> Self {
+    pub(crate) fn of_test(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
             collapse_window_default_us: Timestamp::HOUR_US,
@@ -213,6 +235,8 @@ pub struct Store {
     /// Blocks without an index entry, kept because older views may still read them.
     retired: Vec<Arc<BlockMeta>>,
     log: Log,
+    /// Keeps the frames of new commits for backups.
+    frame_tail: Option<Arc<FrameTail>>,
     /// Results of polls, by source.
     polls: Polls,
     /// Decisions to archive and unarchive sources.

@@ -89,6 +89,12 @@ impl BlockReader {
         self.decode(meta, BlockKind::Revisions, decode)
     }
 
+    /// Reads the columns of a block as stored, concatenated in the order of their numbers. Each is compared with its index
+    /// entry.
+    pub(crate) fn read_raw(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<u8>, BlockError> {
+        self.decode(meta, kind, |columns: &Columns<'_>| columns.raw())
+    }
+
     /// Number of blocks that all readers and the writer have read since the store was opened.
     pub(crate) fn blocks_read(&self) -> u64 {
         self.blocks.load(Ordering::Relaxed)

@@ -4,6 +4,7 @@
 //! the problem. Opening does not read the columns of blocks.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
@@ -47,6 +48,17 @@ impl Store {
     /// Opens a store without comparing its collapse windows with the configured ones.
     pub(super) fn load(options: StoreOptions) -> Result<Self, StoreError> {
         let engine = Engine::open(&options.directory, options.reserve_bytes, options.disk_fault.clone())?;
+        Self::load_opened(engine, options)
+    }
+
+    /// Opens a store as [`Store::load`] does. The caller has locked the directory and passes the lock file. A mark of an
+    /// unfinished import or restore is ignored.
+    pub(super) fn load_locked(options: StoreOptions, lock: File) -> Result<Self, StoreError> {
+        let engine = Engine::open_locked(&options.directory, lock, options.reserve_bytes, None)?;
+        Self::load_opened(engine, options)
+    }
+
+    fn load_opened(engine: Engine, options: StoreOptions) -> Result<Self, StoreError> {
         let name = engine.name();
         // sled can panic while it reads a damaged page.
         catch_panic(|| Self::recover(engine, options)).unwrap_or_else(|panic| {
@@ -153,6 +165,7 @@ impl Store {
             retired: Vec::new(),
             entries: HashMap::new(),
             log,
+            frame_tail: None,
             polls: Polls::default(),
             archive: Archive::default(),
             counted: CountedSeries::default(),

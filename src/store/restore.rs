@@ -12,7 +12,7 @@
 //! - Memory holds at most one block of each kind, and the index entries of the current series.
 
 mod archive;
-mod directory;
+pub(super) mod directory;
 mod error;
 mod quarantine;
 
@@ -43,6 +43,9 @@ use super::series::{Access, LastMove, Recent, Series, Totals};
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, StateRules};
+
+/// Content of the mark file, for a person who opens it.
+const UNFINISHED_TEXT: &str = "An import into this directory has not finished. Run 'silkrate import' again.\n";
 
 /// A store that is being built. If it is dropped before [`Restore::finish`], the directory remains marked as an
 /// unfinished import: it cannot be opened, and another [`Restore::begin`] starts again.
@@ -79,7 +82,7 @@ impl Restore {
     /// # Errors
     /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be written.
     pub fn begin(directory: &Path, rules: StateRules, commit: Commit) -> Result<Self, RestoreError> {
-        let lock = prepare_directory(directory)?;
+        let lock = prepare_directory(directory, UNFINISHED_TEXT)?;
         let engine = Engine::open_locked(directory, lock, 0, None)?;
         let writer =
             BlockWriter { batch: sled::Batch::default(), batch_bytes: 0, next_block_id: 1, digest: Digest::default() };
@@ -233,7 +236,7 @@ impl Restore {
         self.writer.write(&self.engine)?;
         self.engine.sync()?;
         high_water_mark.write(self.commit.sequence)?;
-        remove_mark(&path)?;
+        remove_mark(&path, UNFINISHED_TEXT)?;
         Ok(self.commit)
     }
 }

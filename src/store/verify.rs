@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: verification reports problems and does not repair them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,9 +10,8 @@ use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
 use super::segments::{Segment, Segments};
 use super::view::SeriesView;
-use super::{CheckpointLimits, Store, StoreOptions};
+use super::{Store, StoreOptions};
 use crate::domain::{Run, ScanOrder, Timestamp, Verdict};
-use crate::latest_quotes::StateRules;
 
 /// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,19 +56,7 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
             disk_full: false,
         });
     }
-    let store = Store::load(StoreOptions {
-        directory: directory.to_owned(),
-        collapse_window_default_us: 0,
-        collapse_windows_us: BTreeMap::new(),
-        recollapse: false,
-        state_rules: StateRules::uniform(i64::MAX, 0),
-        reserve_bytes: 0,
-        cache_bytes: 64 << 20,
-        series_count_max: usize::MAX,
-        configured_sources: Arc::default(),
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
-    })?;
+    let store = Store::load(StoreOptions::unchanging(directory))?;
     Ok(store.verify())
 }
 

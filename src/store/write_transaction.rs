@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::archive::ArchiveChange;
+use super::backup::LogFrame;
 use super::block::{BlockError, BlockFault};
 use super::error::StoreError;
 use super::log;
@@ -414,6 +415,10 @@ impl Store {
         let (frame, chain) = log::encode(entry, self.chain)?;
         self.engine.write_log(&mut self.log, &frame)?;
         self.chain = chain;
+        if let Some(tail) = &self.frame_tail {
+            let recorded_time = Timestamp::from_micros(entry.recorded_us);
+            tail.push(LogFrame { commit: Commit { sequence: entry.sequence, recorded_time }, bytes: frame });
+        }
         if entry.rules.is_some() {
             self.logged_rules = Some(self.rules.clone());
         }

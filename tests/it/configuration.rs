@@ -87,6 +87,7 @@ fn file_settings() -> String {
             SettingScope::Source => "`[sources.NAME]`",
             SettingScope::Publisher => "`[sources.NAME]` of a publisher",
             SettingScope::Certificate => "`[certificates.\"SUBJECT\"]`",
+            SettingScope::Backup => "`[backup]`",
         };
         let flag = setting.flag.map_or(String::new(), |flag| format!("`{flag}`"));
         writeln!(table, "| `{}` | {} | {scope} | {flag} | {} |", setting.name, setting.value, setting.effect).unwrap();

@@ -23,6 +23,7 @@ mod web;
 
 mod access;
 mod architecture;
+mod backup;
 mod cli;
 mod configuration;
 mod default_answers;

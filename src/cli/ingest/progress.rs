@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::cli::eta::eta;
 
@@ -37,6 +37,13 @@ impl Progress {
     /// Shows the number of bytes hashed, before any row is read.
     pub(in crate::cli) fn update_checked(&self, bytes: u64) {
         self.show(bytes, "verifying checksums");
+    }
+
+    /// Shows the number of bytes done.
+    pub(in crate::cli) fn update_bytes(&self, bytes: u64) {
+        let per_s = rate_per_s(bytes, self.begun.elapsed().as_millis());
+        let per_s = HumanBytes(u64::try_from(per_s).unwrap_or(u64::MAX));
+        self.show(bytes, &format!("{per_s}/s"));
     }
 
     fn show(&self, bytes: u64, what: &str) {

@@ -17,6 +17,10 @@ pub(super) const PAIRS: &str = "pairs";
 pub(super) const ROLE: &str = "role";
 pub(super) const SOURCES_ALLOWED: &str = "sources";
 pub(super) const REVISE: &str = "revise";
+pub(super) const TO: &str = "to";
+pub(super) const EVERY: &str = "every";
+pub(super) const KEEP: &str = "keep";
+pub(super) const LOG_EVERY: &str = "log_every";
 
 /// Which tables of the file may hold a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,15 @@ pub enum SettingScope {
     Publisher,
     /// `[certificates."SUBJECT"]`.
     Certificate,
+    /// `[backup]`.
+    Backup,
+}
+
+impl SettingScope {
+    /// Returns true if `[sources.NAME]` may hold the setting.
+    pub(super) fn is_of_source(self) -> bool {
+        !matches!(self, Self::Certificate | Self::Backup)
+    }
 }
 
 /// A setting of the configuration file, as documents and error messages describe it.
@@ -47,7 +60,7 @@ pub struct FileSetting {
 }
 
 /// All settings of the configuration file, in the order in which documents and error messages list them.
-pub const FILE_SETTINGS: [FileSetting; 15] = [
+pub const FILE_SETTINGS: [FileSetting; 19] = [
     FileSetting {
         name: COLLAPSE_WINDOW,
         value: "duration, 1s to 366d",
@@ -159,6 +172,38 @@ pub const FILE_SETTINGS: [FileSetting; 15] = [
         scope: SettingScope::Certificate,
         flag: None,
         effect: "Whether a client with the role `ingest` may replace stored rates.",
+    },
+    FileSetting {
+        name: TO,
+        value: "directory, or `\"s3://bucket/prefix\"`",
+        scope: SettingScope::Backup,
+        flag: None,
+        effect: "Where the server backs up its store. Required in this table. The credentials of a bucket come from the \
+                 environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, and `AWS_ENDPOINT_URL` for \
+                 another store than AWS.",
+    },
+    FileSetting {
+        name: EVERY,
+        value: "duration, 1s to 366d; without it 1h",
+        scope: SettingScope::Backup,
+        flag: None,
+        effect: "Time from one backup to the next. A backup contains the blocks that are new since the last one.",
+    },
+    FileSetting {
+        name: KEEP,
+        value: "numbers of hours, days, weeks, months and years, like `\"24h,30d,12mo\"`",
+        scope: SettingScope::Backup,
+        flag: None,
+        effect: "Which backups are kept: of each of the last 24 hours that have a backup the newest one, and likewise of \
+                 days and months, in UTC. Without this setting, no backup is deleted.",
+    },
+    FileSetting {
+        name: LOG_EVERY,
+        value: "duration, 1s to 1h; without it 10s",
+        scope: SettingScope::Backup,
+        flag: None,
+        effect: "Time from one archive of new commits to the next. After a loss of the machine, a restore lacks at most \
+                 the commits of about this time.",
     },
 ];
 

@@ -1,5 +1,7 @@
 //! Tests of the configuration file: accepted settings, and the error messages for invalid files.
 
+use std::path::PathBuf;
+
 use super::*;
 
 /// Returns the problems of a file that is refused, one text for each.

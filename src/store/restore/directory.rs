@@ -1,6 +1,6 @@
-//! The directory in which a store is built, and its mark file.
+//! The directory in which an import or a restore builds a store, and its mark file.
 //!
-//! **Invariant**: only files of an unfinished import or of a store without commits are removed, and only while the lock
+//! **Invariant**: only files of an unfinished import or restore, or of a store without commits are removed, and only while the lock
 //! is held.
 
 use std::fs::{self, File};
@@ -13,9 +13,6 @@ use crate::store::keys;
 use crate::store::log::FILE_HEADER_BYTES;
 use crate::store::records::Meta;
 
-/// Content of the mark file, for a person who opens it.
-const UNFINISHED_TEXT: &str = "An import into this directory has not finished. Run 'silkrate import' again.\n";
-
 /// Files of a store.
 const STORE_FILES: [&str; 3] = ["log", "witness", "reserve"];
 /// Subdirectory of a store.
@@ -23,16 +20,16 @@ const STORE_DIRECTORY: &str = "sled";
 /// Names of entries that an import ignores: a directory with no other entries counts as empty.
 const HARMLESS_NAMES: [&str; 2] = ["LOCK", "lost+found"];
 
-/// Creates a directory if it does not exist, locks it, writes the mark durably, and then removes the files of a store.
-/// Returns the lock file.
+/// Creates a directory if it does not exist, locks it, writes the mark with this text durably, and then removes the files
+/// of a store. Returns the lock file.
 ///
 /// # Errors
 /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be written.
-pub(super) fn prepare_directory(directory: &Path) -> Result<File, RestoreError> {
+pub(in crate::store) fn prepare_directory(directory: &Path, text: &str) -> Result<File, RestoreError> {
     fs::create_dir_all(directory)
         .map_err(|error| StoreError::io(format!("cannot create the directory {}", directory.display()), &error))?;
     let lock = lock_empty(directory)?;
-    write_mark(directory)?;
+    write_mark(directory, text)?;
     for name in STORE_FILES {
         remove(&directory.join(name))?;
     }
@@ -45,23 +42,23 @@ pub(super) fn prepare_directory(directory: &Path) -> Result<File, RestoreError> 
     Ok(lock)
 }
 
-/// Writes the mark of an unfinished import durably.
-fn write_mark(directory: &Path) -> Result<(), StoreError> {
+/// Writes the mark durably.
+fn write_mark(directory: &Path, text: &str) -> Result<(), StoreError> {
     let mark = directory.join(UNFINISHED_MARK);
-    fs::write(&mark, UNFINISHED_TEXT)
+    fs::write(&mark, text)
         .and_then(|()| File::open(&mark)?.sync_all())
         .map_err(|error| StoreError::io(format!("cannot write {}", mark.display()), &error))?;
     sync_directory(directory)
 }
 
 /// Removes the mark durably, so that the store can be opened. If the removal cannot be synced, writes the mark again,
-/// so that the import can be repeated.
-pub(super) fn remove_mark(directory: &Path) -> Result<(), StoreError> {
+/// so that the import or restore can be repeated.
+pub(in crate::store) fn remove_mark(directory: &Path, text: &str) -> Result<(), StoreError> {
     remove(&directory.join(UNFINISHED_MARK))?;
     sync_directory(directory).inspect_err(|_| {
         // If the mark cannot be written either, the store can be opened. All data is durable, but the removal of the
         // mark may not be durable.
-        let _ = write_mark(directory);
+        let _ = write_mark(directory, text);
     })
 }
 
@@ -69,7 +66,7 @@ pub(super) fn remove_mark(directory: &Path) -> Result<(), StoreError> {
 #[derive(PartialEq, Eq)]
 enum Content {
     Nothing,
-    UnfinishedImport,
+    Unfinished,
     Store,
     SomethingElse,
 }
@@ -80,7 +77,7 @@ fn content(directory: &Path) -> Result<Content, StoreError> {
     let is_harmless = |name: &str| HARMLESS_NAMES.contains(&name);
     let is_of_store = |name: &str| name == STORE_DIRECTORY || STORE_FILES.contains(&name);
     Ok(if names.iter().any(|name| name == UNFINISHED_MARK) {
-        Content::UnfinishedImport
+        Content::Unfinished
     } else if all(&is_harmless) {
         Content::Nothing
     } else if all(&|name| is_harmless(name) || is_of_store(name)) {
@@ -94,7 +91,7 @@ fn content(directory: &Path) -> Result<Content, StoreError> {
 ///
 /// # Errors
 /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be read.
-pub(super) fn lock_empty(directory: &Path) -> Result<File, RestoreError> {
+pub(in crate::store) fn lock_empty(directory: &Path) -> Result<File, RestoreError> {
     let not_empty = || RestoreError::NotEmpty { directory: directory.display().to_string() };
     // This check comes before the lock, so that no lock file is created in a directory with other contents.
     if content(directory)? == Content::SomethingElse {
@@ -102,7 +99,7 @@ pub(super) fn lock_empty(directory: &Path) -> Result<File, RestoreError> {
     }
     let lock = take_lock(directory)?;
     match content(directory)? {
-        Content::Nothing | Content::UnfinishedImport => Ok(lock),
+        Content::Nothing | Content::Unfinished => Ok(lock),
         Content::Store if is_unused(directory, &lock)? => Ok(lock),
         Content::Store | Content::SomethingElse => Err(not_empty()),
     }

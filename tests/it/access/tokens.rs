@@ -56,7 +56,7 @@ fn changes_need_ingest_or_admin_and_only_health_and_login_need_nothing() {
             .map(|(name, _)| name.rsplit("Service/").next().unwrap())
             .collect()
     };
-    let admin = ["ArchiveSource", "DiscardQuarantine", "ReleaseQuarantine", "UnarchiveSource"];
+    let admin = ["StreamBackup", "ArchiveSource", "DiscardQuarantine", "ReleaseQuarantine", "UnarchiveSource"];
     assert_eq!(needs(Need::Role(Role::Admin), &METHODS), admin);
     assert_eq!(needs(Need::Role(Role::Ingest), &METHODS), ["IngestPage", "IngestTicks", "StreamTicks"]);
     assert_eq!(needs(Need::Nothing, &METHODS), ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"]);

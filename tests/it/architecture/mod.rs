@@ -35,6 +35,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
     ("store", &["latest_quotes", "catch_panic", "domain"]),
     ("feed", &["analysis", "domain"]),
     ("ingest", &["latest_quotes", "clock", "domain", "feed", "metrics", "store"]),
+    ("backup", &["backoff", "causes", "clock", "domain", "ingest", "metrics", "proto", "store"]),
     ("audit", &["access", "clock", "domain", "ingest", "metrics", "store"]),
     ("follow", &["analysis", "audit", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
@@ -61,6 +62,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
         &[
             "access",
             "api",
+            "backup",
             "bytes_cache",
             "audit",
             "latest_quotes",
@@ -102,7 +104,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
         &[
             "access",
             "analysis",
-            "api",
+            "api", "backup",
             "latest_quotes",
             "domain",
             "follow",
@@ -120,6 +122,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
             "access",
             "api",
             "audit",
+            "backup",
             "latest_quotes",
             "clock",
             "config",
@@ -141,14 +144,14 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
     (
         "cli",
         &[
-            "access", "analysis", "backoff", "causes", "clock", "columns", "config", "domain", "export", "feed",
-            "follow", "proto", "server", "store",
+            "access", "analysis", "backoff", "backup", "causes", "clock", "columns", "config", "domain", "export",
+            "feed", "follow", "proto", "server", "store",
         ],
     ),
 ];
 
 /// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
-const CRATES: [(&str, &[&str]); 49] = [
+const CRATES: [(&str, &[&str]); 51] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("quick_cache", &["bytes_cache", "store::run_cache"]),
@@ -156,6 +159,8 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("rayon", &["cli::ingest"]),
     ("crc32c", &["api::page_token", "export::checksum_trailer", "store"]),
     ("postcard", &["api::page_token", "store"]),
+    ("object_store", &["backup::bucket"]),
+    ("zstd", &["backup"]),
     ("polars", &["export"]),
     ("polars_arrow", &["export"]),
     ("polars_arrow_format", &["export::ipc"]),
@@ -165,7 +170,7 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("rust_decimal", &["domain"]),
     ("tokio_rustls", &["tls"]),
     ("x509_parser", &["tls::subject"]),
-    ("sha2", &["access::tokens", "export", "http::page::assets"]),
+    ("sha2", &["access::tokens", "backup::manifest", "export", "http::page::assets"]),
     ("subtle", &["access::tokens"]),
     ("getrandom", &["access::tokens"]),
     ("chrono_tz", &["analysis"]),
@@ -181,12 +186,18 @@ const CRATES: [(&str, &[&str]); 49] = [
             "store",
         ],
     ),
-    ("tonic", &["cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"]),
+    (
+        "tonic",
+        &["cli::backup", "cli::client", "cli::credentials", "cli::error", "cli::export", "grpc", "proto", "server"],
+    ),
     ("tonic_health", &["cli::health", "server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["access", "api", "audit", "cli", "follow", "grpc", "http", "incoming", "query", "server"]),
+    (
+        "tokio_util",
+        &["access", "api", "audit", "backup", "cli", "follow", "grpc", "http", "incoming", "query", "server"],
+    ),
     ("form_urlencoded", &["http::calls", "http::page::login"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
@@ -194,8 +205,8 @@ const CRATES: [(&str, &[&str]); 49] = [
     ("prost_types", &["api", "cli", "columns", "export", "grpc", "http::descriptors", "proto"]),
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
-    ("rustls", &["follow", "tls"]),
-    ("tokio", &["api", "audit", "cli", "follow", "grpc", "http", "incoming", "ingest", "server", "tls"]),
+    ("rustls", &["backup::bucket", "follow", "tls"]),
+    ("tokio", &["api", "audit", "backup", "cli", "follow", "grpc", "http", "incoming", "ingest", "server", "tls"]),
     ("clap", &["cli", "config", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
     ("crossterm", &["cli::watch"]),

@@ -11,3 +11,5 @@ mod import_faults;
 mod import_parquet;
 mod stores;
 mod tables;
+
+pub(crate) use stores::options;
