@@ -24,13 +24,10 @@ use thiserror::Error;
 
 use crate::access::AccessSettings;
 use crate::access::tokens::TokenFileError;
-use crate::api::ServiceLimits;
 use crate::backup::BackupSettings;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
-use crate::incoming::SlotLimits;
 use crate::ingest::batch::TickRules;
-use crate::ingest::{NewSeriesLimits, QueueLimits};
 use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};

@@ -339,8 +339,7 @@ async fn serve_store(
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()).with_limits(*config.service_limits()));
-    let calls = CallMetrics::grpc();
-    let (feeds, backups) = (FollowMetrics::default(), BackupMetrics::default());
+    let (calls, feeds, backups) = (CallMetrics::grpc(), FollowMetrics::default(), BackupMetrics::default());
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {

@@ -6,9 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::blocking_stream::{Messages, StreamEnd, send_until};
-use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
-use crate::api::ServiceError;
+use crate::api::{Caller, CallerSlots, ServiceError};
 use crate::backup::{ProduceError, messages, produce};
 use crate::ingest::Ingest;
 use crate::proto::v1;
@@ -34,7 +33,7 @@ pub struct BackupServiceImpl {
 impl BackupServiceImpl {
     /// Creates the service of the store behind `ingest`. Backups end when `draining` is cancelled.
     pub fn new(ingest: Ingest, draining: CancellationToken) -> Self {
-        Self { ingest, slots: CallerSlots::new(BACKUPS_MAX, BACKUPS_MAX), draining }
+        Self { ingest, slots: CallerSlots::new(BACKUPS_MAX), draining }
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
-const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
+const MODULE_DEPENDENCIES: [(&str, &[&str]); 32] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
@@ -104,7 +104,8 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 31] = [
         &[
             "access",
             "analysis",
-            "api", "backup",
+            "api",
+            "backup",
             "latest_quotes",
             "domain",
             "follow",
