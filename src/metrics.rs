@@ -214,7 +214,7 @@ collect_all!(BackupMetrics: attempts, bytes, succeeded, interval);
 
 impl Default for BackupMetrics {
     fn default() -> Self {
-        Self {
+        let metrics = Self {
             attempts: counter(
                 "silkrate_backup_attempts_total",
                 "Attempts of the server to back up its store, by kind (backup, log: the commits between two backups) and outcome (succeeded, failed).",
@@ -228,7 +228,7 @@ impl Default for BackupMetrics {
             succeeded: IntGaugeVec::new(
                 Opts::new(
                     "silkrate_backup_last_success_timestamp_seconds",
-                    "Time of the last successful attempt, by kind (backup, log); 0 for a backup that never succeeded. The log is written only if there are new commits.",
+                    "Time of the last successful attempt, by kind (backup, log); 0 if none succeeded. The log is written only if there are new commits.",
                 ),
                 &["kind"],
             )
@@ -238,7 +238,16 @@ impl Default for BackupMetrics {
                 "Configured time from one backup to the next; 0 if the server makes no backups.",
             )
             .expect(VALID_NAMES),
+        };
+        // All values exist from the start, so that an alert sees the first failure as an increase.
+        for kind in ["backup", "log"] {
+            for outcome in ["succeeded", "failed"] {
+                metrics.attempts.with_label_values(&[kind, outcome]);
+            }
+            metrics.bytes.with_label_values(&[kind]);
+            metrics.succeeded.with_label_values(&[kind]);
         }
+        metrics
     }
 }
 

@@ -113,7 +113,6 @@ impl Schedule {
     ) -> Result<Self, BackupError> {
         let destination = Destination::open(settings.to.clone())?;
         metrics.set_interval(settings.every.as_secs());
-        metrics.set_succeeded("backup", 0);
         let tail = Arc::new(FrameTail::new(FRAMES_BYTES_MAX));
         let (backup, frames) = (Attempts::default(), Attempts::default());
         Ok(Self { settings, destination, ingest, clock, metrics, tail, backup, frames, archived: None })
