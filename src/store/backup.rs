@@ -197,7 +197,7 @@ mod tests {
         let error = source.read(runs).unwrap_err();
         assert!(matches!(error, StoreError::DamagedBlock { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.starts_with("KGS/USD timesca: the stored runs from 1970-01-01T00:00:00Z to "), "{text}");
+        assert!(text.starts_with("KGS/USD from timesca: the stored runs from 1970-01-01T00:00:00Z to "), "{text}");
     }
 
     #[test]

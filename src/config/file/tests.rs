@@ -16,11 +16,11 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
     let in_nbkr = |setting: &str, expect: &str| check(&format!("[sources.nbkr]\n{setting}"), &format!("2: {expect}"));
     check(
         "collapse_window = \"1h\"",
-        "1: collapse_window: unknown setting; the tables are [defaults], [sources.NAME] and [certificates.\"SUBJECT\"]",
+        "1: collapse_window: unknown setting; the tables are [defaults], [sources.NAME], [certificates.\"SUBJECT\"] and [backup]",
     );
     check(
         "[source.nbkr]",
-        "1: source: unknown setting; the tables are [defaults], [sources.NAME] and [certificates.\"SUBJECT\"]",
+        "1: source: unknown setting; the tables are [defaults], [sources.NAME], [certificates.\"SUBJECT\"] and [backup]",
     );
     check("\n\nsources = 3", "3: sources = 3: it is not a table; write [sources.NAME] above its settings");
     check(
