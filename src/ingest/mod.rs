@@ -9,6 +9,7 @@ mod backup;
 mod bank_table;
 pub mod batch;
 mod fan_out;
+mod group;
 mod new_series;
 mod page;
 mod quarantine;

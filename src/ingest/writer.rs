@@ -3,7 +3,6 @@
 //! **Invariant**: a reply is sent after the commit of its request is durable and its view is published. After a failed
 //! commit or checkpoint nothing is written any more.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
@@ -14,12 +13,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::notify;
+use super::group::Group;
 use super::new_series::{NewSeriesCounts, NewSeriesLimits};
 use super::quarantine::{explain_decision, held_lines};
 use super::{
     ArchiveError, ArchiveReport, ArchiveRequest, BackupPointError, ConflictPolicy, DecisionReport, IngestError,
-    IngestReport, KeptFrom, Message, PendingArchive, PendingBatch, PendingDecision, PendingPoll, Refusal, Shared,
-    Summary,
+    IngestReport, KeptFrom, Message, PendingArchive, PendingDecision, PendingPoll, Refusal, Shared, Summary,
 };
 use crate::clock::Clock;
 use crate::domain::Verdict;
@@ -92,37 +91,6 @@ struct Writer {
     lacks_checkpoint_room: bool,
     /// Time of the last check of the store's files.
     files_checked: Instant,
-}
-
-/// Requests for a group commit.
-#[derive(Default)]
-struct Group {
-    batches: VecDeque<PendingBatch>,
-    polls: Vec<PendingPoll>,
-    /// Number of ticks in all batches.
-    ticks: usize,
-}
-
-impl Group {
-    fn of(first: PendingBatch) -> Self {
-        let mut group = Self::default();
-        group.add(first);
-        group
-    }
-
-    fn of_poll(first: PendingPoll) -> Self {
-        Self { polls: vec![first], ..Self::default() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.polls.is_empty()
-    }
-
-    fn add(&mut self, mut pending: PendingBatch) {
-        pending.share = None;
-        self.ticks += pending.batch.tick_count();
-        self.batches.push_back(pending);
-    }
 }
 
 type Reply = oneshot::Sender<Result<IngestReport, IngestError>>;
