@@ -24,7 +24,7 @@ task_local! {
 pub type CallerScope<F> = TaskLocalFuture<Option<Caller>, F>;
 
 impl Caller {
-    /// Returns a future that runs `future` for a caller, whom [`Caller::current`] returns meanwhile.
+    /// Returns a future that runs `future` for a caller, whose permits its reads take.
     pub fn scope<F>(caller: Option<Self>, future: F) -> CallerScope<F>
     where
         F: Future,
