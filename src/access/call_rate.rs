@@ -1,5 +1,5 @@
 //! Limits of calls per time, by the generic cell rate algorithm (ITU-T I.371): a client may make a burst of calls at
-//! once, and one more after each interval. IPv6 addresses of one network count as one address ([`crate::network`]).
+//! once, and one more after each interval. IPv6 addresses of one network count as one address ([`crate::callers`]).
 //!
 //! **Invariants**: a refused call does not count. At most `ADDRESSES_MAX` addresses are kept; beyond that, all further
 //! addresses share one count.
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::callers::network;
 use crate::domain::Timestamp;
-use crate::network::network;
 
 /// Number of failures that are answered one after the other.
 const FAILURES_BURST_MAX: i64 = 10;

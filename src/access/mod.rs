@@ -24,10 +24,10 @@ use http::Extensions;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::callers::network;
 use crate::clock::Clock;
 use crate::domain::Source;
 use crate::metrics::AccessMetrics;
-use crate::network::network;
 use call_rate::{AddressRates, CallRate, ClientRate};
 use needs::Need;
 use tokens::{Table, TokenFile, TokenFileError};

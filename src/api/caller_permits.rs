@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::caller_slots::{Caller, CallerSlots};
+use crate::callers::share;
 
 /// The permits. Cheap to clone; all clones share the permits.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ impl CallerPermits {
     pub(super) fn new(total_max: usize, waiting_max: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(total_max)),
-            caller_max: CallerSlots::caller_max(total_max),
+            caller_max: share(total_max),
             callers: Arc::default(),
             waiting: CallerSlots::new(waiting_max),
         }
@@ -109,7 +110,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
 
     fn caller(last: u8) -> Caller {
-        Caller(IpAddr::from([192, 0, 2, last]))
+        Caller::at(IpAddr::from([192, 0, 2, last]))
     }
 
     #[tokio::test]
@@ -139,7 +140,7 @@ mod tests {
             let reads = reads.clone();
             tokio::spawn(async move { reads.acquire(caller, Duration::from_mins(1)).await.is_some() })
         };
-        let own: Vec<_> = (0..CallerSlots::caller_max(32)).map(|_| wait(Some(caller(1)))).collect();
+        let own: Vec<_> = (0..share(32)).map(|_| wait(Some(caller(1)))).collect();
         tokio::task::yield_now().await;
         assert!(!wait(Some(caller(1))).await.unwrap(), "refused at once");
         let other = wait(Some(caller(2)));

@@ -7,14 +7,14 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Extensions;
 use tokio::task::futures::TaskLocalFuture;
 use tokio::task_local;
 
-/// The client address of a call, or its network for IPv6 ([`crate::network`]). The server stores it in the extensions of
-/// the request.
+use crate::callers::{network, share};
+
+/// The client address of a call, or its network for IPv6 ([`crate::callers`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Caller(pub IpAddr);
+pub struct Caller(IpAddr);
 
 task_local! {
     static CALLER: Option<Caller>;
@@ -24,7 +24,12 @@ task_local! {
 pub type CallerScope<F> = TaskLocalFuture<Option<Caller>, F>;
 
 impl Caller {
-    /// Returns a future that runs `future` for a caller, whose permits its reads take.
+    /// Returns the caller at a client address.
+    pub fn at(address: IpAddr) -> Self {
+        Self(network(address))
+    }
+
+    /// Returns a future that runs `future` for a caller, whose permits and slots it takes.
     pub fn scope<F>(caller: Option<Self>, future: F) -> CallerScope<F>
     where
         F: Future,
@@ -32,15 +37,9 @@ impl Caller {
         CALLER.scope(caller, future)
     }
 
-    /// Returns the caller for whom this task runs, so that reads of the store take the permits of the caller.
-    pub(super) fn current() -> Option<Self> {
+    /// Returns the caller for whom this future runs, or `None` if its call did not come over a connection.
+    pub fn current() -> Option<Self> {
         CALLER.try_with(|caller| *caller).ok().flatten()
-    }
-
-    /// Returns the client address from the extensions of a request, or `None` if the request did not come over a
-    /// connection.
-    pub fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<Self>().copied()
     }
 }
 
@@ -68,13 +67,7 @@ pub struct CallerSlot {
 impl CallerSlots {
     /// Creates `total_max` slots, of which one client address takes at most three quarters.
     pub fn new(total_max: usize) -> Self {
-        Self { taken: Arc::default(), total_max, caller_max: Self::caller_max(total_max) }
-    }
-
-    /// Returns the part of `total_max` that one client address may take: three quarters, and at least one.
-    pub(super) const fn caller_max(total_max: usize) -> usize {
-        let part = total_max - total_max.div_ceil(4);
-        if part == 0 { 1 } else { part }
+        Self { taken: Arc::default(), total_max, caller_max: share(total_max) }
     }
 
     /// Returns the number of taken slots.
@@ -116,7 +109,7 @@ mod tests {
     #[test]
     fn one_client_address_does_not_take_all_slots() {
         let slots = CallerSlots::new(4);
-        let caller = |last: u8| Some(Caller(IpAddr::from([127, 0, 0, last])));
+        let caller = |last: u8| Some(Caller::at(IpAddr::from([127, 0, 0, last])));
         let mut taken: Vec<_> = (0..3).map(|_| slots.take(caller(1)).unwrap()).collect();
         assert!(slots.take(caller(1)).is_none());
         let other = slots.take(caller(2)).unwrap();
@@ -126,9 +119,5 @@ mod tests {
         assert!(slots.take(caller(1)).is_some());
         drop(taken);
         assert!(slots.taken.lock().unwrap().by_caller.is_empty(), "addresses without a slot are removed");
-    }
-    #[test]
-    fn one_client_address_takes_three_quarters_and_at_least_one_slot() {
-        assert_eq!([1, 2, 3, 4, 32, 64, 10_000].map(CallerSlots::caller_max), [1, 1, 2, 3, 24, 48, 7_500]);
     }
 }

@@ -229,7 +229,7 @@ mod tests {
     async fn one_client_leaves_reads_to_the_others() {
         let executor = executor(2, 1, Duration::from_mins(1));
         let (end, receiver) = mpsc::channel::<()>();
-        let caller = |last: u8| Some(Caller(std::net::IpAddr::from([192, 0, 2, last])));
+        let caller = |last: u8| Some(Caller::at(std::net::IpAddr::from([192, 0, 2, last])));
         let running = tokio::spawn({
             let executor = executor.clone();
             let task = move |_| {

@@ -46,7 +46,7 @@ impl BackupService for BackupServiceImpl {
         request: Request<v1::StreamBackupRequest>,
     ) -> Result<Response<Self::StreamBackupStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let slot = self.slots.take(Caller::of(request.extensions()));
+        let slot = self.slots.take(Caller::current());
         let bases = messages::bases(request.get_ref())
             .map_err(|(field, problem)| ServiceError::InvalidField { field, problem })?;
         let slot = slot.ok_or(ServiceError::NoSlot { what: "backups" })?;

@@ -101,6 +101,6 @@ impl ServerStreamingService<v1::WatchLatestRatesRequest> for WatchCall {
     type Future = Ready<Result<Response<Watch>, Status>>;
 
     fn call(&mut self, request: Request<v1::WatchLatestRatesRequest>) -> Self::Future {
-        ready(self.0.watch(&request).map(Response::new))
+        ready(self.0.watch(request.get_ref()).map(Response::new))
     }
 }

@@ -61,8 +61,8 @@ impl RateServiceImpl {
     }
 
     /// Starts a watch of the latest rates. The encoded rates come from the cache.
-    pub(super) fn watch(&self, request: &Request<v1::WatchLatestRatesRequest>) -> Result<Watch, Status> {
-        Ok(self.watches.open(request.get_ref(), Caller::of(request.extensions()))?)
+    pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
+        Ok(self.watches.open(request)?)
     }
 }
 
@@ -125,7 +125,7 @@ impl RateService for RateServiceImpl {
         request: Request<v1::WatchLatestRatesRequest>,
     ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
         // `LatestFastPath` answers this call, too.
-        let messages = self.watch(&request)?.map(|message| message.and_then(WithRates::decode));
+        let messages = self.watch(request.get_ref())?.map(|message| message.and_then(WithRates::decode));
         Ok(Response::new(Box::pin(messages)))
     }
 
@@ -146,7 +146,7 @@ impl RateService for RateServiceImpl {
         request: Request<v1::StreamRunsRequest>,
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let slot = self.streams.take(Caller::of(request.extensions()));
+        let slot = self.streams.take(Caller::current());
         let slot = slot.ok_or(ServiceError::NoSlot { what: "streams of runs" })?;
         let runs = self.rates.stream_runs(request.get_ref()).await?.answer;
         Ok(Response::new(run_stream::send(runs, deadline, self.rates.limits().stream_age_max_s, slot)))

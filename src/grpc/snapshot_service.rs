@@ -46,7 +46,7 @@ impl SnapshotService for SnapshotServiceImpl {
         request: Request<v1::ExportSnapshotRequest>,
     ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let slot = self.exports.take(Caller::of(request.extensions()));
+        let slot = self.exports.take(Caller::current());
         let request = snapshot_request::export(request.get_ref(), self.rates.currencies())?;
         let slot = slot.ok_or(ServiceError::NoSlot { what: "exports" })?;
         let query = request.snapshot.clone();

@@ -43,15 +43,11 @@ impl Watches {
     /// # Errors
     /// `InvalidArgument` if the request is invalid; `TooManyWatches` if no slot is free; the error of
     /// [`Rates::close_error`] if no more commits will come.
-    pub(super) fn open(
-        &self,
-        request: &v1::WatchLatestRatesRequest,
-        caller: Option<Caller>,
-    ) -> Result<Watch, ServiceError> {
+    pub(super) fn open(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, ServiceError> {
         let WatchRequest { filter, since_sequence, heartbeat_interval } = self.rates.watch_request(request)?;
         let latest_quotes_updates = self.rates.watch_latest_quotes()?;
         let watches_max = self.rates.limits().watches_max;
-        let slot = self.slots.take(caller).ok_or(ServiceError::TooManyWatches { watches_max })?;
+        let slot = self.slots.take(Caller::current()).ok_or(ServiceError::TooManyWatches { watches_max })?;
         Ok(Watch {
             latest_quotes_updates: WatchStream::from_changes(latest_quotes_updates),
             state: State::Start { since_sequence },

@@ -26,7 +26,6 @@ use super::responses::Responses;
 use crate::access::Peer;
 use crate::api::Caller;
 use crate::incoming::{Calls, SlotLimits};
-use crate::network::network;
 use crate::tls::Stream;
 
 /// Maximum size of a request's head: the smallest limit that hyper accepts.
@@ -75,10 +74,7 @@ struct Answers {
 impl Answers {
     async fn answer(self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
         let call = self.calls.as_ref().map(Calls::begin);
-        let caller = self.peer.address.map(|address| Caller(network(address)));
-        if let Some(caller) = caller {
-            request.extensions_mut().insert(caller);
-        }
+        let caller = self.peer.address.map(Caller::at);
         request.extensions_mut().insert(self.peer);
         let response = Caller::scope(caller, self.router.oneshot(request)).await?;
         Ok(match call {

@@ -21,7 +21,6 @@ use super::security::OverflowSlot;
 use crate::access::Peer;
 use crate::api::{Caller, CallerSlots};
 use crate::incoming::{ConnectionSlots, Incoming, SlotLimits};
-use crate::network::network;
 use crate::tls::Acceptor;
 
 /// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
@@ -87,7 +86,7 @@ pub async fn serve(
                     () = slot.close_token().cancelled() => {}
                 }
             });
-        } else if let Some(overflow_slot) = overflow_slots.take(Some(Caller(network(peer.ip())))) {
+        } else if let Some(overflow_slot) = overflow_slots.take(Some(Caller::at(peer.ip()))) {
             let stream = acceptor.accept(stream);
             let connection = connection::serve(stream, client, overflow.clone(), None, draining.clone());
             connections.spawn(async move {

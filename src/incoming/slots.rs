@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::network::network;
+use crate::callers::{network, share};
 
 /// Maximum number of connections that gave way and are not closed yet. Beyond it, new connections are refused.
 const CLOSING_MAX: usize = 64;
@@ -31,8 +31,7 @@ impl SlotLimits {
     /// Returns the limits of a listener with `total_max` connections. An address gets three quarters of them, as of
     /// calls and streams, unless `address_max` is given.
     pub fn new(total_max: usize, address_max: Option<usize>) -> Self {
-        let three_quarters = (total_max - total_max.div_ceil(4)).max(1);
-        Self { total_max, address_max: address_max.unwrap_or(three_quarters) }
+        Self { total_max, address_max: address_max.unwrap_or(share(total_max)) }
     }
 }
 

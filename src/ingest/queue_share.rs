@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::QueueLimits;
+use crate::callers::share;
 
 /// The batches of all callers that wait. Cheap to clone; all clones share the state.
 #[derive(Clone, Default)]
@@ -28,7 +29,6 @@ pub(super) struct QueueShare {
 impl QueueShares {
     /// Counts a batch of `ticks` ticks. Returns `None` if the caller has reached its share.
     pub(super) fn take(&self, caller: &Arc<str>, ticks: usize, limits: QueueLimits) -> Option<QueueShare> {
-        let share = |max: usize| max - max.div_ceil(4);
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_caller = waiting.entry(Arc::clone(caller)).or_default();
         let has_room = of_caller.batches < share(limits.batches_max)

@@ -32,7 +32,6 @@ use tower::{Layer, Service};
 use crate::access::Peer;
 use crate::api::{Caller, CallerScope, CallerSlot, CallerSlots, ReadPermit, ServiceError, ServiceLimits};
 use crate::incoming::{CallInProgress, Calls, Slot};
-use crate::network::network;
 use crate::tls::Handshaken;
 
 /// The paths of the health service of gRPC.
@@ -57,7 +56,7 @@ pub(super) struct SendBuffers {
     bytes: AtomicUsize,
     connections: Mutex<Vec<Weak<SendBuffer>>>,
     /// Unsent bytes by address.
-    callers: Mutex<HashMap<IpAddr, Weak<AtomicUsize>>>,
+    callers: Mutex<HashMap<Caller, Weak<AtomicUsize>>>,
     /// Slots for read permits that responses hold until they are sent.
     permit_slots: CallerSlots,
 }
@@ -86,8 +85,8 @@ pub(super) struct SendBuffer {
     all: Arc<SendBuffers>,
     /// The client's address; none if it is unknown.
     address: Option<IpAddr>,
-    /// The network of the address, by which clients are counted.
-    caller: Option<IpAddr>,
+    /// By whom the connection is counted; none if the address is unknown.
+    caller: Option<Caller>,
     /// The result of the TLS handshake; empty without TLS.
     pub(super) handshaken: OnceLock<Handshaken>,
     /// Unsent bytes of all connections from this address.
@@ -106,7 +105,7 @@ pub(super) struct SendBuffer {
 impl SendBuffers {
     /// Creates the send buffer of a connection from an address.
     pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>, slot: Option<&Slot>) -> Arc<SendBuffer> {
-        let caller = address.map(network);
+        let caller = address.map(Caller::at);
         let connection = Arc::new(SendBuffer {
             all: Arc::clone(self),
             address,
@@ -123,13 +122,13 @@ impl SendBuffers {
         connection
     }
 
-    fn caller_bytes(&self, address: IpAddr) -> Arc<AtomicUsize> {
+    fn caller_bytes(&self, caller: Caller) -> Arc<AtomicUsize> {
         let mut callers = lock(&self.callers);
-        if let Some(bytes) = callers.get(&address).and_then(Weak::upgrade) {
+        if let Some(bytes) = callers.get(&caller).and_then(Weak::upgrade) {
             return bytes;
         }
         let bytes = Arc::default();
-        callers.insert(address, Arc::downgrade(&bytes));
+        callers.insert(caller, Arc::downgrade(&bytes));
         bytes
     }
 
@@ -276,16 +275,13 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let buffer = request.extensions().get::<ConnectionBuffer>();
         let connection = buffer.map(|ConnectionBuffer(connection)| Arc::clone(connection));
-        if let Some(caller) = connection.as_ref().and_then(|connection| connection.caller) {
-            request.extensions_mut().insert(Caller(caller));
-        }
         // Anyone may watch the health, so such a call must not keep a connection from giving way.
         let is_health = request.uri().path().starts_with(HEALTH_SERVICE);
         let calls = connection.as_ref().and_then(|connection| connection.calls.as_ref()).filter(|_| !is_health);
-        let (call, caller) = (calls.map(Calls::begin), Caller::of(request.extensions()));
+        let (call, caller) = (calls.map(Calls::begin), connection.as_ref().and_then(|connection| connection.caller));
         SendBufferFuture { inner: Caller::scope(caller, self.inner.call(request)), connection, call }
     }
 }
@@ -356,7 +352,7 @@ impl BufferedBody {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);
             if self.unsent.len() > PIECE_BYTES_MAX {
-                let slot = self.connection.all.permit_slots.take(self.connection.caller.map(Caller));
+                let slot = self.connection.all.permit_slots.take(self.connection.caller);
                 self.permit = slot.map(|slot| (permit, slot));
             }
         }

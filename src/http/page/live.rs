@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse as _, Response};
@@ -48,8 +48,8 @@ struct Beat {
 }
 
 /// `GET /live`.
-pub(super) async fn live(State(page): State<Arc<Page>>, request: Request) -> Response {
-    let Some(slot) = page.site.live_streams.take(Caller::of(request.extensions())) else {
+pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
+    let Some(slot) = page.site.live_streams.take(Caller::current()) else {
         let text = "the limit of live streams, or of those of this client, is reached; try again in a moment\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response();
     };

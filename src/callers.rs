@@ -1,4 +1,4 @@
-//! The network of a client's address, by which clients are counted.
+//! How clients are counted: by the network of their address, and with a share of each limit.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,6 +11,12 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns the part of a limit that one client may take: three quarters, and at least one.
+pub const fn share(total_max: usize) -> usize {
+    let part = total_max - total_max.div_ceil(4);
+    if part == 0 { 1 } else { part }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +27,9 @@ mod tests {
         assert_eq!(of("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
         assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(of("192.0.2.1"), "192.0.2.1");
+    }
+    #[test]
+    fn one_client_takes_three_quarters_and_at_least_one() {
+        assert_eq!([1, 2, 3, 4, 32, 64, 10_000].map(share), [1, 1, 2, 3, 24, 48, 7_500]);
     }
 }
