@@ -42,16 +42,15 @@ impl Applied {
         revise: bool,
         allowance: &mut Allowance,
     ) {
-        let is_new = !transaction.has_series(&group.series);
-        if let Err((reason, message)) = allowance.check(transaction, &group.series) {
-            self.refusals.extend(group.ticks.iter().map(|tick| Refusal {
-                index: tick.index,
-                reason,
-                message: message.clone(),
-                stored: None,
-            }));
-            return;
-        }
+        let is_limited = match allowance.check(transaction, &group.series) {
+            Ok(is_limited) => is_limited,
+            Err((reason, message)) => {
+                let refuse =
+                    |tick: &BatchTick| Refusal { index: tick.index, reason, message: message.clone(), stored: None };
+                self.refusals.extend(group.ticks.iter().map(refuse));
+                return;
+            }
+        };
         // Sorting by time keeps late ticks of one block together. The sort is stable: if ticks are equal, the first one
         // counts as new and the others count as known.
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
@@ -79,7 +78,7 @@ impl Applied {
                 }
             }
         }
-        if is_new && series_id.is_some() {
+        if is_limited && series_id.is_some() {
             allowance.count(&group.series);
         }
     }

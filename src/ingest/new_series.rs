@@ -108,8 +108,9 @@ struct Known {
 }
 
 impl Allowance {
-    /// Checks that the series exists or may be created. If the store has no room for any series, the check passes and
-    /// the store refuses the series. Call [`Self::count`] once the series is created.
+    /// Checks that the series exists or may be created. Returns true if the series is limited, so that [`Self::count`]
+    /// must count it once it is created. If the store has no room for any series, the check passes and the store refuses
+    /// the series.
     ///
     /// # Errors
     /// The reason and the message of the refusal.
@@ -117,13 +118,13 @@ impl Allowance {
         &mut self,
         transaction: &mut WriteTransaction<'_>,
         key: &SeriesKey,
-    ) -> Result<(), (RefusalReason, String)> {
+    ) -> Result<bool, (RefusalReason, String)> {
         if transaction.has_series(key) || self.limits.configured.contains(&key.source) {
-            return Ok(());
+            return Ok(false);
         }
         let (existing, total_max) = transaction.series_count();
         if existing >= total_max {
-            return Ok(());
+            return Ok(false);
         }
         let limits = &self.limits;
         let known = self.known.get_or_insert_with(|| Known {
@@ -138,7 +139,7 @@ impl Allowance {
             );
             return Err((RefusalReason::TooManySeries, message));
         }
-        let Some(caller) = &self.caller else { return Ok(()) };
+        let Some(caller) = &self.caller else { return Ok(true) };
         let has_source = known.sources.contains(&key.source);
         let limits = [
             (self.created.series, self.limits.caller_series_max, "series", "--caller-series", true),
@@ -155,14 +156,11 @@ impl Allowance {
                 return Err((RefusalReason::CallerLimit, message));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Counts a series that was created after [`Self::check`].
+    /// Counts a limited series that was created after [`Self::check`].
     pub(super) fn count(&mut self, key: &SeriesKey) {
-        if self.limits.configured.contains(&key.source) {
-            return;
-        }
         let Some(known) = &mut self.known else { return };
         known.open_series += 1;
         self.has_created = true;
@@ -194,10 +192,9 @@ mod tests {
         key: &SeriesKey,
     ) -> Result<(), RefusalReason> {
         let mut allowance = counts.allowance(caller, now);
-        let is_new = !transaction.has_series(key);
-        allowance.check(transaction, key).map_err(|(reason, _)| reason)?;
+        let is_limited = allowance.check(transaction, key).map_err(|(reason, _)| reason)?;
         transaction.series(key).map_err(|_| RefusalReason::TooManySeries)?;
-        if is_new {
+        if is_limited {
             allowance.count(key);
         }
         counts.keep(&allowance);
