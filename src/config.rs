@@ -309,7 +309,7 @@ impl Config {
             ..args.states.flags()?
         };
         let sources = sources::table(&flags, &file)?.with_strict(args.strict);
-        let limits = args.limits.limits(args.series_max, sources.named().cloned().collect())?;
+        let limits = args.limits.limits(args.series_max)?;
         let store = StoreOptions {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,
@@ -319,7 +319,7 @@ impl Config {
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             cache_bytes: u64::from(args.cache_mib) * MEBIBYTE_BYTES,
             series_count_max: to_usize(args.series_max),
-            configured_sources: Arc::new(limits.new_series.configured.clone()),
+            configured_sources: Arc::new(sources.named().cloned().collect()),
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,
         };

@@ -278,7 +278,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, store_clock) = (config.store_options().clone(), Arc::clone(&clock));
-    let (queue, new_series) = (config.queue_limits(), config.new_series_limits().clone());
+    let (queue, new_series) = (config.queue_limits(), config.new_series_limits());
     let (running, fan_out) =
         run_blocking("opening the store", move || Running::open_limited(options, queue, new_series, store_clock))
             .await?

@@ -3,14 +3,13 @@
 //!
 //! **Invariant**: the gRPC connections never need so many files that none is left for plain HTTP and the store.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
 use super::{Config, ConfigError, to_usize};
 use crate::api::ServiceLimits;
-use crate::domain::{DurationError, Source, parse_duration};
+use crate::domain::{DurationError, parse_duration};
 use crate::incoming::SlotLimits;
 use crate::ingest::{NewSeriesLimits, QueueLimits};
 
@@ -153,7 +152,7 @@ impl LimitArgs {
     /// # Errors
     /// `ReservedSeries` if more series are reserved than the store may have; `TooFewFiles` if the connections need more
     /// files than the process may open.
-    pub(super) fn limits(&self, series_max: u32, configured: BTreeSet<Source>) -> Result<Limits, ConfigError> {
+    pub(super) fn limits(&self, series_max: u32) -> Result<Limits, ConfigError> {
         // The server raises the soft limit to the hard limit.
         let files = getrlimit(Resource::Nofile).maximum.and_then(|files| usize::try_from(files).ok());
         let total_max = connections_max(self.max_connections.map(to_usize), files)?;
@@ -169,7 +168,6 @@ impl LimitArgs {
                 caller_series_max: to_usize(self.caller_series),
                 caller_sources_max: to_usize(self.caller_sources),
                 reserved_series: to_usize(reserved),
-                configured,
             },
             queue: QueueLimits { batches_max: to_usize(self.queue_batches), ticks_max: to_usize(self.queue_ticks) },
             service: ServiceLimits {
@@ -209,8 +207,8 @@ impl Config {
     }
 
     /// The limits on new series.
-    pub fn new_series_limits(&self) -> &NewSeriesLimits {
-        &self.limits.new_series
+    pub fn new_series_limits(&self) -> NewSeriesLimits {
+        self.limits.new_series
     }
 
     /// The limits of the queue of batches that wait for the writer.

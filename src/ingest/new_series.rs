@@ -3,7 +3,7 @@
 //! **Invariant**: a configured source is limited only by the total number of series. All other sources together have at
 //! most the series that are not reserved, and one caller creates only a limited number of them in a day of UTC.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::RefusalReason;
@@ -14,27 +14,20 @@ use crate::store::WriteTransaction;
 const COUNTED_CALLERS_MAX: usize = 10_000;
 
 /// The limits on new series.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NewSeriesLimits {
     /// Maximum number of new series of one caller in a day of UTC.
     pub caller_series_max: usize,
     /// Maximum number of new sources of one caller in a day of UTC.
     pub caller_sources_max: usize,
-    /// Number of series that only configured sources can take.
+    /// Number of series that only configured sources ([`crate::store::StoreOptions::configured_sources`]) can take.
     pub reserved_series: usize,
-    /// The sources that the configuration names, and those that the server can follow.
-    pub configured: BTreeSet<Source>,
 }
 
 impl Default for NewSeriesLimits {
     /// Returns limits under which only the total number of series counts.
     fn default() -> Self {
-        Self {
-            caller_series_max: usize::MAX,
-            caller_sources_max: usize::MAX,
-            reserved_series: 0,
-            configured: BTreeSet::new(),
-        }
+        Self { caller_series_max: usize::MAX, caller_sources_max: usize::MAX, reserved_series: 0 }
     }
 }
 
@@ -47,7 +40,7 @@ struct Created {
 
 /// What each caller has created today. The counts are in memory: a restart of the server resets them.
 pub(super) struct NewSeriesCounts {
-    limits: Arc<NewSeriesLimits>,
+    limits: NewSeriesLimits,
     /// Start of the day of the counts.
     day: Timestamp,
     by_caller: HashMap<Arc<str>, Created>,
@@ -57,7 +50,6 @@ pub(super) struct NewSeriesCounts {
 
 impl NewSeriesCounts {
     pub(super) fn new(limits: NewSeriesLimits) -> Self {
-        let limits = Arc::new(limits);
         Self { limits, day: Timestamp::MIN, by_caller: HashMap::new(), shared: Created::default() }
     }
 
@@ -73,8 +65,14 @@ impl NewSeriesCounts {
             let is_shared = self.by_caller.len() >= COUNTED_CALLERS_MAX;
             self.by_caller.get(caller).copied().unwrap_or(if is_shared { self.shared } else { Created::default() })
         });
-        let limits = Arc::clone(&self.limits);
-        Allowance { limits, caller, created: created.unwrap_or_default(), day, has_created: false, known: None }
+        Allowance {
+            limits: self.limits,
+            caller,
+            created: created.unwrap_or_default(),
+            day,
+            has_created: false,
+            known: None,
+        }
     }
 
     /// Adds what a batch has created to the counts.
@@ -90,7 +88,7 @@ impl NewSeriesCounts {
 
 /// What one batch may still create.
 pub(super) struct Allowance {
-    limits: Arc<NewSeriesLimits>,
+    limits: NewSeriesLimits,
     caller: Option<Arc<str>>,
     /// What the caller has created today, this batch included.
     created: Created,
@@ -119,17 +117,16 @@ impl Allowance {
         transaction: &mut WriteTransaction<'_>,
         key: &SeriesKey,
     ) -> Result<bool, (RefusalReason, String)> {
-        if transaction.has_series(key) || self.limits.configured.contains(&key.source) {
+        if transaction.has_series(key) || transaction.is_configured(&key.source) {
             return Ok(false);
         }
         let (existing, total_max) = transaction.series_count();
         if existing >= total_max {
             return Ok(false);
         }
-        let limits = &self.limits;
         let known = self.known.get_or_insert_with(|| Known {
             sources: transaction.all_keys().map(|key| key.source.clone()).collect(),
-            open_series: transaction.counted_keys().filter(|key| !limits.configured.contains(&key.source)).count(),
+            open_series: transaction.counted_keys().filter(|key| !transaction.is_configured(&key.source)).count(),
         });
         if known.open_series >= total_max.saturating_sub(self.limits.reserved_series) {
             let reserved = self.limits.reserved_series;
@@ -171,6 +168,8 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::domain::{CurrencySet, Pair};
     use crate::store::{Store, StoreOptions};
@@ -178,6 +177,12 @@ mod tests {
     fn key(pair: &str, source: &str) -> SeriesKey {
         let pair = Pair::parse(pair, &CurrencySet::central_asia()).unwrap();
         SeriesKey { pair, source: Source::parse(source).unwrap() }
+    }
+
+    /// The options of a store with one configured source.
+    fn options(directory: &Path) -> StoreOptions {
+        let configured_sources = Arc::new([key("KGS/USD", "nbkr").source].into());
+        StoreOptions { configured_sources, ..StoreOptions::of_test(directory) }
     }
 
     fn caller(text: &str) -> Arc<str> {
@@ -205,10 +210,9 @@ mod tests {
     fn caller_creates_few_series_and_sources_in_a_day() {
         let directory = tempfile::tempdir().unwrap();
         let today = Timestamp::from_micros(5 * Timestamp::DAY_US + 7);
-        let mut store = Store::open(StoreOptions::of_test(directory.path()), today).unwrap();
+        let mut store = Store::open(options(directory.path()), today).unwrap();
         let mut transaction = store.begin(today);
-        let configured = BTreeSet::from([key("KGS/USD", "nbkr").source]);
-        let limits = NewSeriesLimits { caller_series_max: 3, caller_sources_max: 2, reserved_series: 0, configured };
+        let limits = NewSeriesLimits { caller_series_max: 3, caller_sources_max: 2, reserved_series: 0 };
         let mut counts = NewSeriesCounts::new(limits);
         let mut check = |who: Option<&str>, now, pair, source, expect| {
             let created = create(&mut counts, &mut transaction, (who.map(caller), now), &key(pair, source));
@@ -253,11 +257,10 @@ mod tests {
     fn reserved_series_are_for_configured_sources() {
         let directory = tempfile::tempdir().unwrap();
         let now = Timestamp::from_micros(0);
-        let options = StoreOptions { series_count_max: 4, ..StoreOptions::of_test(directory.path()) };
+        let options = StoreOptions { series_count_max: 4, ..options(directory.path()) };
         let mut store = Store::open(options, now).unwrap();
         let mut transaction = store.begin(now);
-        let configured = BTreeSet::from([key("KGS/USD", "nbkr").source]);
-        let limits = NewSeriesLimits { reserved_series: 2, configured, ..NewSeriesLimits::default() };
+        let limits = NewSeriesLimits { reserved_series: 2, ..NewSeriesLimits::default() };
         let mut counts = NewSeriesCounts::new(limits);
         let mut check = |pair, source, expect| {
             assert_eq!(

@@ -18,7 +18,7 @@ use super::rules::RulesRecord;
 use super::series::{Access, Outcome, Series, SeriesCommit};
 use super::series_count::{CountedSeries, STORED_SERIES_MAX};
 use super::{Commit, Store};
-use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
+use crate::domain::{Poll, PublishedValue, SeriesKey, Source, Timestamp};
 
 /// The effect of an accepted tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,6 +178,11 @@ impl WriteTransaction<'_> {
     /// Returns true if the series exists.
     pub fn has_series(&self, key: &SeriesKey) -> bool {
         self.store.ids.contains_key(key)
+    }
+
+    /// Returns true if the source is one of [`super::StoreOptions::configured_sources`].
+    pub fn is_configured(&self, source: &Source) -> bool {
+        self.store.options.configured_sources.contains(source)
     }
 
     /// Iterates over the keys of all series, new series and those of archived sources included.
