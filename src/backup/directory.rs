@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::task::spawn_blocking;
 
 use super::names::Listed;
+use crate::store::{create_directory, sync_directory};
 
 /// The end of the name of a file that is being written. Such files are not objects.
 pub(super) const UNFINISHED: &str = ".unfinished";
@@ -31,7 +32,7 @@ impl Directory {
         let path = self.path.join(name);
         run(move || {
             let parent = path.parent().unwrap_or(Path::new("."));
-            create_directory(parent)?;
+            create_directory(parent).map_err(io::Error::other)?;
             // The name is unique, because another process may write the same object.
             let unfinished = path.with_extension(format!("{:016x}{UNFINISHED}", fastrand::u64(..)));
             let written = File::create_new(&unfinished)
@@ -42,7 +43,7 @@ impl Directory {
                 let _ = fs::remove_file(&unfinished);
             }
             written?;
-            sync(parent)
+            sync_directory(parent).map_err(io::Error::other)
         })
         .await
     }
@@ -81,24 +82,6 @@ async fn run<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 's
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Creates a directory and its missing parents durably.
-fn create_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_directory(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    sync(parent)
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Adds the files in a directory and below it. A file that is removed meanwhile is left out.

@@ -5,8 +5,7 @@
 //! **Invariant**: the ranges of the packs do not overlap and are sorted. Each block of the backup is in the pack whose
 //! range contains its id.
 
-use std::fmt::Write as _;
-
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -110,12 +109,7 @@ pub(super) enum ManifestProblem {
 
 /// The SHA-256 of bytes, in hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 impl ObjectRef {

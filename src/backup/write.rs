@@ -149,7 +149,7 @@ impl Writer {
         Ok(has_written)
     }
 
-    /// Accepts the next piece. Returns the number of bytes of blocks that have arrived, and of all blocks.
+    /// Accepts the next piece.
     ///
     /// # Errors
     /// `Pieces` or `Records` if the piece is invalid or out of order; `Object` if the destination cannot be written.

@@ -343,8 +343,8 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// Creates the directory of a store and its missing parents durably.
-fn create_directory(path: &Path) -> Result<(), StoreError> {
+/// Creates a directory and its missing parents durably.
+pub(crate) fn create_directory(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }

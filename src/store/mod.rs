@@ -81,6 +81,7 @@ pub use backup::{
 };
 pub use checkpoint::Upkeep;
 pub use engine::{DiskFault, DiskOperation};
+pub(crate) use engine::{create_directory, sync_directory};
 pub use error::StoreError;
 pub use memory_only::memory_only;
 pub use polls::{PollRecord, PollRefused};

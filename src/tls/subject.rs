@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use rustls::ServerConnection;
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer as _, X509Certificate, X509Name};
 
@@ -52,11 +53,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         // The value of another type, or in another encoding, has the hexadecimal form.
         (name, _) => {
             let name = name.unwrap_or(&identifier);
-            attribute.as_slice().iter().fold(format!("{name}=#"), |mut text, byte| {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
+            format!("{name}=#{}", HEXLOWER.encode(attribute.as_slice()))
         }
     }
 }

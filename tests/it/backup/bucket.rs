@@ -3,9 +3,9 @@
 //! moto is installed once from `PyPI` into `target/moto-venv`, in the version of `moto-requirements.txt`. Without Python or
 //! `PyPI` the tests report that they are skipped.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,38 +16,14 @@ use super::proxy::{Fault, Proxy};
 use crate::cli::command::Ran;
 use crate::skipped::skipped;
 use crate::support::{TestServer, nineteen_series, tick};
+use crate::venv;
 
 const REQUIREMENTS: &str = include_str!("../../moto-requirements.txt");
 const SECRET: &str = "secret-of-this-test";
 
 /// Returns the program of moto, or the reason why there is none.
 fn moto() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let (venv, program) = (target.join("moto-venv"), target.join("moto-venv/bin/moto_server"));
-    // Tests of other worktrees may use the same directory at the same time.
-    let lock = File::create(target.join("moto-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    // A copy of the requirements, written after the installation, identifies what is installed.
-    let installed = venv.join("requirements.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(program);
-    }
-    let wanted = target.join("moto-requirements.txt");
-    fs::write(&wanted, REQUIREMENTS).unwrap();
-    check_success("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&venv).output())?;
-    let mut pip = Command::new(venv.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--requirement"]).arg(&wanted);
-    check_success("pip install", pip.output())?;
-    fs::rename(wanted, installed).unwrap();
-    Ok(program)
-}
-
-fn check_success(what: &str, ran: std::io::Result<std::process::Output>) -> Result<(), String> {
-    match ran {
-        Ok(ran) if ran.status.success() => Ok(()),
-        Ok(ran) => Err(format!("{what}: {}", String::from_utf8_lossy(&ran.stderr).trim())),
-        Err(problem) => Err(format!("{what}: {problem}")),
-    }
+    venv::python("moto-venv", REQUIREMENTS).map(|python| python.with_file_name("moto_server"))
 }
 
 /// A server with a store, and moto with an empty bucket behind a proxy.

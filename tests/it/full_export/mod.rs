@@ -13,6 +13,7 @@ use arrow_array::{
     ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, PrimitiveArray, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt8Array, UInt64Array,
 };
+use data_encoding::HEXLOWER;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -177,8 +178,7 @@ impl Parts {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).expect("a digit"));
-    Sha256::digest(bytes).iter().flat_map(digits).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// A named column.
